@@ -1,0 +1,130 @@
+"""Settings: runner.toml and the environment, read once, typed, bounded, and printed without secrets."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from runner.errors import ConfigError
+
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+class ModelSettings(BaseModel):
+    """One `[models."NAME"]` table of runner.toml: where a model is served, its limits and prices.
+
+    Prices are US dollars per million tokens and override the offline price list. `server = "local"`
+    means the offline model that the runner starts by itself; it needs no `base_url` and no key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    api_model: str | None = None  # the name sent to the provider; the table's name when absent
+    server: Literal["local"] | None = None
+    rpm: int | None = Field(default=None, ge=1)
+    tpm: int | None = Field(default=None, ge=1)
+    max_concurrency: int | None = Field(default=None, ge=1)
+    timeout_s: float = Field(default=120.0, gt=0, le=3600)
+    structured_output: Literal["json_schema", "json_object", "none"] = "json_schema"
+    context_tokens: int | None = Field(default=None, ge=1)
+    input_usd_per_mtok: float | None = Field(default=None, ge=0)
+    cached_usd_per_mtok: float | None = Field(default=None, ge=0)
+    output_usd_per_mtok: float | None = Field(default=None, ge=0)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: dict[str, ModelSettings] = Field(default_factory=dict)
+
+
+class Settings(BaseModel):
+    """Everything a process needs to know before it starts; never holds a key, only where keys are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path
+    redis_url: str | None = None  # None: the embedded server of this home
+    ledger_url: str | None = None  # None: SQLite in this home
+    default_base_url: str = OPENAI_BASE_URL
+    job_folders: tuple[Path, ...] = ()
+    config_path: Path | None = None
+    models: dict[str, ModelSettings] = Field(default_factory=dict)
+
+    @classmethod
+    def load(cls, *, env: Mapping[str, str] = os.environ, config: Path | None = None) -> Self:
+        """Read the environment and runner.toml (`config`, else RUNNER_CONFIG, else ./runner.toml).
+
+        Raises ConfigError naming the file and the key when a setting is unknown or out of bounds.
+        """
+        path = _config_path(env, config)
+        return cls(
+            home=Path(env.get("RUNNER_HOME") or ".runner").absolute(),
+            redis_url=env.get("RUNNER_REDIS_URL") or None,
+            ledger_url=env.get("RUNNER_LEDGER_URL") or None,
+            default_base_url=env.get("OPENAI_BASE_URL") or OPENAI_BASE_URL,
+            job_folders=_job_folders(env),
+            config_path=path,
+            models=_read_file(path).models if path else {},
+        )
+
+    def model(self, name: str) -> ModelSettings:
+        """The settings of one model; a name that runner.toml does not list has the defaults."""
+        return self.models.get(name) or ModelSettings()
+
+    def base_url(self, name: str) -> str:
+        """Where a model's requests go. Raises ConfigError for plain http off this machine (a key
+        would travel in the clear)."""
+        url = self.model(name).base_url or self.default_base_url
+        parts = urlsplit(url)
+        if parts.scheme == "https" or (
+            parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS
+        ):
+            return url
+        raise ConfigError(
+            f"model {name}: base URL {url!r} is neither https nor on this machine; "
+            "the API key is only ever sent over https or loopback: mend base_url in runner.toml "
+            "or OPENAI_BASE_URL"
+        )
+
+    @property
+    def ledger_path(self) -> Path:
+        """The SQLite file of this home."""
+        return self.home / "ledger.db"
+
+
+def _config_path(env: Mapping[str, str], config: Path | None) -> Path | None:
+    named = config or (Path(env["RUNNER_CONFIG"]) if env.get("RUNNER_CONFIG") else None)
+    if named is not None:
+        if not named.is_file():
+            raise ConfigError(f"config file {named} does not exist; mend --config or RUNNER_CONFIG")
+        return named.absolute()
+    default = Path("runner.toml")
+    return default.absolute() if default.is_file() else None
+
+
+def _job_folders(env: Mapping[str, str]) -> tuple[Path, ...]:
+    listed = [Path(part).absolute() for part in env.get("RUNNER_JOBS", "").split(os.pathsep) if part]
+    for folder in listed:
+        if not folder.is_dir():
+            raise ConfigError(f"RUNNER_JOBS names {folder}, which is not a folder")
+    return tuple(listed)
+
+
+def _read_file(path: Path) -> _File:
+    try:
+        return _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+        )
+        raise ConfigError(f"{path}: {problems}") from error

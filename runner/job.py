@@ -1,0 +1,52 @@
+"""What a job is: schema, model ladder, checks and limits, as `jobs/<name>/__init__.py` declares them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from runner.errors import JobError
+from runner.model import FieldError, Policy
+
+# A check reads the validated extraction and the document's text and yields what is wrong.
+Check = Callable[[Any, str], Iterable[FieldError]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A kind of extraction.
+
+    `models` is the ladder: the first is asked first, the next when the one before gives up.
+    `checks` are functions of (extraction, document text) that yield a `FieldError` for each thing
+    that is wrong across fields; pydantic validators of the schema run before them.
+    Raises JobError when a limit is out of bounds.
+    """
+
+    schema: type[BaseModel]
+    models: tuple[str, ...]
+    description: str
+    checks: tuple[Check, ...] = ()
+    max_attempts: int = 5
+    max_reasks: int = 2
+    max_output_tokens: int = 2_048
+    on_ambiguous: Literal["retry", "review"] = "retry"
+
+    def __post_init__(self) -> None:
+        """Refuse limits that could never finish a document."""
+        if not self.models:
+            raise JobError("a job needs at least one model: set `models=(\"...\",)`")
+        for name in ("max_attempts", "max_output_tokens"):
+            if getattr(self, name) < 1:
+                raise JobError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.max_reasks < 0:
+            raise JobError(f"max_reasks must be at least 0, not {self.max_reasks}")
+
+    def policy(self, *, ladder_length: int) -> Policy:
+        """The limits that `decide` applies to this job's documents."""
+        return Policy(
+            ladder_length=ladder_length,
+            max_attempts=self.max_attempts,
+            max_reasks=self.max_reasks,
+            review_ambiguous=self.on_ambiguous == "review",
+        )

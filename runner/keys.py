@@ -1,0 +1,85 @@
+"""Identifiers and every Redis key of the runner, born here and nowhere else.
+
+Redis keys (all hold ids, numbers or JSON of ids; never text of a document):
+
+| key | type | TTL | written by |
+|---|---|---|---|
+| `arq:queue:<ledger>` | zset id → score | none | feeder, worker; arq removes finished ids |
+| `arq:job:<ledger>:<document>:<turn>` | string, JSON payload | 24 h | feeder; arq deletes |
+| `arq:in-progress:<ledger>:<document>:<turn>` | string | job timeout + 10 s | arq |
+| `arq:retry:<ledger>:<document>:<turn>` | string | 1 day | arq |
+| `arq:queue:<ledger>:health-check` | string | seconds | arq |
+"""
+
+import hashlib
+import time
+from base64 import b32encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_random = Random()  # noqa: S311 - identifiers, not secrets; seeded by the operating system
+
+
+def content_digest(content: bytes) -> bytes:
+    """SHA-256 of `content`, 32 bytes: the name of a blob."""
+    return hashlib.sha256(content).digest()
+
+
+def _short(prefix: str, *parts: bytes) -> str:
+    digest = hashlib.blake2b(digest_size=15)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return prefix + b32encode(digest.digest()).decode().lower()
+
+
+def document_id(*, batch_id: str, content: bytes) -> str:
+    """The id of one content in one batch: `d` and 24 base-32 characters."""
+    return _short("d", batch_id.encode(), content)
+
+
+def batch_key(*parts: str) -> str:
+    """The idempotency key of a submission: equal parts (job, inputs, options) give an equal key."""
+    return _short("k", *(part.encode() for part in parts))
+
+
+def trace_id(document: str) -> str:
+    """The W3C trace id (32 hexadecimal digits) that links every call of a document."""
+    return hashlib.blake2b(document.encode(), digest_size=16).hexdigest()
+
+
+def _ulid(now_ms: int, rng: Random) -> str:
+    value = (now_ms << 80) | rng.getrandbits(80)
+    return "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def new_id(
+    prefix: str, *, clock_s: Callable[[], float] = time.time, rng: Random = _random
+) -> str:
+    """A new id: the prefix and a lower-case ULID (sorts by time of birth)."""
+    return prefix + _ulid(int(clock_s() * 1000), rng)
+
+
+def queue_name(ledger_id: str) -> str:
+    """The arq queue of one ledger."""
+    return f"arq:queue:{ledger_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A document's place on the road: valid while the ledger's turn equals this one."""
+
+    document_id: str
+    turn: int
+
+    def arq_id(self, ledger_id: str) -> str:
+        """The arq job id of this ticket."""
+        return f"{ledger_id}:{self.document_id}:{self.turn}"
+
+    @classmethod
+    def from_arq_id(cls, arq_id: str) -> "Ticket":
+        """The ticket behind an arq job id; raises ValueError when it is none of ours."""
+        _, document, turn = arq_id.split(":")
+        return cls(document, int(turn))

@@ -1,0 +1,246 @@
+"""The runner's words as types: states, faults, failures, outcomes, and what travels between parts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class DocumentState(StrEnum):
+    """Where a document is; exactly one holds at every instant."""
+
+    QUEUED = "queued"
+    READY = "ready"
+    RUNNING = "running"
+    DONE = "done"
+    REVIEW = "review"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+OPEN_STATES = (DocumentState.QUEUED, DocumentState.READY, DocumentState.RUNNING)
+TERMINAL_STATES = (
+    DocumentState.DONE,
+    DocumentState.REVIEW,
+    DocumentState.DEAD,
+    DocumentState.CANCELLED,
+)
+
+
+class BatchState(StrEnum):
+    """Whether the feeder may put a batch's documents on the road."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+
+
+class AttemptState(StrEnum):
+    """How far one provider call got, as far as the ledger knows."""
+
+    INTENT = "intent"  # durable before the request is sent
+    ANSWERED = "answered"  # raw answer durable, not yet concluded
+    CONCLUDED = "concluded"  # its outcome is written and its cost settled
+    AMBIGUOUS = "ambiguous"  # it may have been paid; spent at worst case
+    NOT_SENT = "not_sent"  # surely never left; settled at 0
+
+
+class Fault(StrEnum):
+    """Every way a call can fail; one member a row of the failure table in ARCHITECTURE.md."""
+
+    RATE_LIMITED = "rate_limited"
+    RAMPED_TOO_FAST = "ramped_too_fast"
+    MONEY_OUT = "money_out"
+    BAD_KEY = "bad_key"
+    NO_PERMISSION = "no_permission"
+    MODEL_GONE = "model_gone"
+    TOO_LONG = "too_long"
+    REQUEST_REFUSED = "request_refused"  # 400/422 that names the schema or a parameter
+    BAD_REQUEST = "bad_request"  # any other 4xx
+    CONFLICT = "conflict"  # 408, 409
+    SERVER_ERROR = "server_error"
+    NOT_SENT = "not_sent"
+    AMBIGUOUS = "ambiguous"
+    NOT_A_COMPLETION = "not_a_completion"
+    TRUNCATED = "truncated"
+    REFUSED = "refused"
+    FILTERED = "filtered"
+    INVALID_JSON = "invalid_json"
+    SCHEMA_INVALID = "schema_invalid"
+    NOT_GROUNDED = "not_grounded"
+    CHECK_FAILED = "check_failed"
+    INTERNAL_ERROR = "internal_error"
+
+
+class DeadReason(StrEnum):
+    """Why a document ended without a record, beyond the fault that ended it."""
+
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    DEFERRED_TOO_LONG = "deferred_too_long"
+    UNPARSABLE = "unparsable"
+    OVER_CEILING = "over_ceiling"
+    OVER_RATE_LIMIT = "over_rate_limit"
+    POISON = "poison"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call as the provider reported them; cached ones are part of `input_tokens`,
+    reasoning ones part of `output_tokens`."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    service_tier: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong with an answer: the path of the field (dots and indices) and what is wrong."""
+
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt did not give a record; what `decide` reads."""
+
+    fault: Fault
+    message: str
+    errors: tuple[FieldError, ...] = ()
+    retry_after_s: float | None = None
+    # parsed data that failed only a check: what a review would show
+    data_json: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a document has been through in its present life (a retried dead letter begins a new one)."""
+
+    attempts: int = 0  # charged calls, the one being decided included
+    deferrals: int = 0
+    deferred_s: float = 0.0  # since the first deferral with no charged attempt after it
+    crashes: int = 0
+    reasks: int = 0  # of the present model, after invalid JSON or schema errors
+    check_reasks: int = 0
+    ambiguous: int = 0  # calls of unknown end, the one being decided included
+    internal_errors: int = 0  # the one being decided included
+    ladder_step: int = 0
+    output_doubled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The limits that `decide` applies; from the job."""
+
+    ladder_length: int = 1
+    max_attempts: int = 5
+    max_reasks: int = 2
+    max_check_reasks: int = 1
+    deferral_max_s: float = 86_400.0
+    review_ambiguous: bool = False  # on_ambiguous = "review"
+
+
+class Charge(StrEnum):
+    """What another try costs the document."""
+
+    ATTEMPT = "attempt"
+    DEFERRAL = "deferral"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The document has a record."""
+
+    data_json: str
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The document goes back to the queue, due after `delay_s` seconds."""
+
+    delay_s: float
+    charge: Charge
+    failure: Failure
+    ladder_step: int
+    reask: tuple[FieldError, ...] = ()  # not empty: the next request shows these errors
+    output_doubled: bool = False
+    pause_batch: bool = False  # the cause is the batch's or the key's, not the document's
+    alike_pauses: bool = False  # three distinct documents in succession with this fault pause the batch
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """The document has a record that waits for a person, or none and a person decides."""
+
+    reason: str
+    failure: Failure
+    data_json: str | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """The document ends without a record."""
+
+    reason: str
+    failure: Failure
+    alike_pauses: bool = False
+
+
+Outcome = Done | Again | Review | Dead
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to send: exact body bytes, where to, and how long it may take in all."""
+
+    attempt_id: str
+    model: str  # the name in runner.toml
+    body: bytes
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """What came back over HTTP, unread: any status, exact bytes."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)  # lower-case names
+    elapsed_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A call without an answer: `fault` is NOT_SENT (surely free) or AMBIGUOUS (may have been paid)."""
+
+    fault: Fault
+    message: str
+    elapsed_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A provider answer that is a chat completion: the text, and what it used."""
+
+    text: str
+    finish_reason: str
+    usage: Usage
+    model: str
+    refusal: str | None = None
+    usage_reported: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SourceText:
+    """One input as a loader gives it: its name, its identity bytes, and its text or why there is none."""
+
+    source: str  # path or row id, as the person would name it
+    content: bytes  # raw bytes of a file, UTF-8 text field of a row: hashed into the document id
+    text: str | None
+    error: str | None = None  # set, and text None, when unparsable
