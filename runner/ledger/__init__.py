@@ -1,0 +1,82 @@
+"""The ledger: the database that is the truth about every document, attempt, record and cost."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from runner.ledger.engine import ledger_id, open_engine
+from runner.ledger.writer import GroupThread, Operation
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """One process's access to the ledger: one writing thread, one reading thread, plain transactions.
+
+    `write` and `read` group what many tasks ask for at once; `transaction` and `snapshot` are for
+    commands that do one thing. Raises LedgerError when the ledger cannot be opened.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_engine(url)
+        self.id = ledger_id(self._engine)
+        self.trouble: str | None = None
+        self._writer: GroupThread | None = None
+        self._reader: GroupThread | None = None
+
+    def _note_trouble(self, why: str | None) -> None:
+        if why is not None and self.trouble is None:
+            sys.stderr.write(f"runner: {why}; waiting until it can be written again\n")
+        self.trouble = why
+
+    async def write(self, operation: Operation[A, R], argument: A) -> R:
+        """Commit one caller's operation together with those of others; answered once durable."""
+        if self._writer is None:
+            self._writer = GroupThread(self._engine, on_trouble=self._note_trouble)
+        return await self._writer.run(operation, argument)
+
+    async def read(self, operation: Operation[A, R], argument: A) -> R:
+        """Read for one caller together with others, from one snapshot."""
+        if self._reader is None:
+            self._reader = GroupThread(self._engine, read_only=True)
+        return await self._reader.run(operation, argument)
+
+    async def write_one(self, action: Callable[[Connection], R]) -> R:
+        """Commit a single action through the writing thread."""
+        return await self.write(_run_actions, action)
+
+    async def read_one(self, action: Callable[[Connection], R]) -> R:
+        """Read with a single action through the reading thread."""
+        return await self.read(_run_actions, action)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction of this thread's own: committed at its end, or nothing of it."""
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A consistent view to read from."""
+        reading = self._engine.connect().execution_options(read_only=True)
+        with reading as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        """Commit what is queued and let go of the database."""
+        for thread in (self._writer, self._reader):
+            if thread is not None:
+                thread.close()
+        self._engine.dispose()
+
+
+def _run_actions(
+    connection: Connection, actions: Sequence[Callable[[Connection], R]]
+) -> list[R]:
+    return [action(connection) for action in actions]

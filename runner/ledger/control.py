@@ -1,0 +1,59 @@
+"""What a person does to a batch: pause, resume, cancel."""
+
+from sqlalchemy import Connection, select, update
+
+from runner.ledger.events import note
+from runner.ledger.submission import Batch, set_budget
+from runner.ledger.tables import batch, document
+from runner.model import BatchState, DocumentState
+
+
+def resume_batch(
+    connection: Connection, found: Batch, *, budget_nusd: int | None, now_us: int
+) -> None:
+    """Feed a paused batch again, with a new budget when one is given; a cancelled one stays so."""
+    if budget_nusd is not None:
+        set_budget(connection, found.id, budget_nusd)
+    connection.execute(
+        update(batch)
+        .where(batch.c.id == found.id, batch.c.state == BatchState.PAUSED)
+        .values(
+            state=BatchState.ACTIVE,
+            pause_reason=None,
+            alike_fault=None,
+            alike_count=0,
+            alike_document_id=None,
+        )
+    )
+    # what was deferred while the cause stood is due now
+    connection.execute(
+        update(document)
+        .where(document.c.batch_id == found.id, document.c.state == DocumentState.QUEUED)
+        .values(due_us=now_us)
+    )
+    note(connection, "batch_resumed", "resumed", batch_id=found.id, now_us=now_us)
+
+
+def cancel_batch(connection: Connection, found: Batch, *, now_us: int) -> int:
+    """End every document that is not running; running calls settle and then end cancelled.
+
+    Returns how many documents were cancelled at once.
+    """
+    connection.execute(
+        update(batch).where(batch.c.id == found.id).values(state=BatchState.CANCELLED)
+    )
+    cancelled = connection.execute(
+        update(document)
+        .where(
+            document.c.batch_id == found.id,
+            document.c.state.in_([DocumentState.QUEUED, DocumentState.READY]),
+        )
+        .values(state=DocumentState.CANCELLED, finished_us=now_us)
+    ).rowcount
+    note(connection, "batch_cancelled", "cancelled", batch_id=found.id, now_us=now_us)
+    return cancelled
+
+
+def batch_names(connection: Connection) -> list[str]:
+    """Every batch's name, newest first."""
+    return list(connection.execute(select(batch.c.name).order_by(batch.c.id.desc())).scalars())

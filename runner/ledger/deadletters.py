@@ -1,0 +1,172 @@
+"""Dead letters: list, group, retry once however many ask, and purge."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Select, func, select, update
+
+from runner.ledger.dialect import chunks
+from runner.ledger.events import note
+from runner.ledger.tables import batch, document, source
+from runner.model import BatchState, DeadReason, DocumentState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadFilter:
+    """Which dead letters are meant; all of them by default."""
+
+    batch_id: str | None = None
+    reason: str | None = None
+    grep: str | None = None  # a part of the message, any case
+    since_us: int | None = None
+    document_ids: tuple[str, ...] = ()
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A document that ended without a record."""
+
+    document_id: str
+    batch_id: str
+    batch_name: str
+    job: str
+    source: str
+    reason: str
+    message: str
+    signature: str
+    calls: int
+    cost_nusd: int
+    text_bytes: int
+    finished_us: int
+    has_text: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadGroup:
+    """Dead letters that failed alike."""
+
+    signature: str
+    reason: str
+    documents: int
+    example_id: str
+
+
+def _wanted(query: Select[tuple[object, ...]], wanted: DeadFilter) -> Select[tuple[object, ...]]:
+    query = query.where(document.c.state == DocumentState.DEAD)
+    if wanted.batch_id is not None:
+        query = query.where(document.c.batch_id == wanted.batch_id)
+    if wanted.reason is not None:
+        query = query.where(document.c.reason == wanted.reason)
+    if wanted.grep is not None:
+        query = query.where(
+            func.lower(document.c.message).contains(wanted.grep.lower(), autoescape=True)
+        )
+    if wanted.since_us is not None:
+        query = query.where(document.c.finished_us >= wanted.since_us)
+    if wanted.document_ids:
+        query = query.where(document.c.id.in_(wanted.document_ids))
+    return query
+
+
+def list_dead(connection: Connection, wanted: DeadFilter) -> list[DeadLetter]:
+    """The newest dead letters first."""
+    name = (
+        select(func.min(source.c.name))
+        .where(source.c.document_id == document.c.id)
+        .scalar_subquery()
+    )
+    query = _wanted(
+        select(
+            document.c.id.label("document_id"),
+            document.c.batch_id,
+            batch.c.name.label("batch_name"),
+            batch.c.job,
+            name.label("source"),
+            document.c.reason,
+            func.coalesce(document.c.message, "").label("message"),
+            func.coalesce(document.c.signature, "").label("signature"),
+            document.c.calls,
+            document.c.cost_nusd,
+            document.c.text_bytes,
+            document.c.finished_us,
+            document.c.text_digest.is_not(None).label("has_text"),
+        ).join(batch, batch.c.id == document.c.batch_id),
+        wanted,
+    ).order_by(document.c.finished_us.desc(), document.c.id)
+    if wanted.limit is not None:
+        query = query.limit(wanted.limit)
+    return [DeadLetter(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name
+
+
+def group_dead(connection: Connection, wanted: DeadFilter) -> list[DeadGroup]:
+    """Dead letters by error signature, the largest group first."""
+    query = _wanted(
+        select(
+            func.coalesce(document.c.signature, "").label("signature"),
+            document.c.reason,
+            func.count().label("documents"),
+            func.min(document.c.id).label("example_id"),
+        ),
+        wanted,
+    ).group_by(document.c.signature, document.c.reason)
+    groups = [DeadGroup(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name
+    return sorted(groups, key=lambda group: (-group.documents, group.signature))
+
+
+def retry_dead(connection: Connection, ids: Sequence[str], *, now_us: int) -> list[str]:
+    """Queue these dead letters again with a new life; the ids that this call retried.
+
+    Two people at once retry once: only the one whose update finds the document dead is answered
+    with its id. A document without text (unparsable) has nothing to send and stays dead, and so
+    does one of a cancelled batch.
+    """
+    retried: list[str] = []
+    for some in chunks(ids):
+        rows = connection.execute(
+            update(document)
+            .where(
+                document.c.id.in_(some),
+                document.c.state == DocumentState.DEAD,
+                document.c.reason != DeadReason.UNPARSABLE,
+                document.c.text_digest.is_not(None),
+                document.c.batch_id.in_(
+                    select(batch.c.id).where(batch.c.state != BatchState.CANCELLED)
+                ),
+            )
+            .values(
+                state=DocumentState.QUEUED,
+                due_us=now_us,
+                queued_us=now_us,
+                finished_us=None,
+                ladder_step=0,
+                output_doubled=False,
+                attempts=0,
+                deferrals=0,
+                deferred_since_us=None,
+                crashes=0,
+                reasks=0,
+                check_reasks=0,
+                ambiguous=0,
+                internal_errors=0,
+                reask_json=None,
+            )
+            .returning(document.c.id)
+        ).scalars()
+        retried += rows
+    for document_id in retried:
+        note(connection, "dead_retried", "retried", document_id=document_id, now_us=now_us)
+    return retried
+
+
+def purge_dead(connection: Connection, ids: Iterable[str], *, now_us: int) -> int:
+    """Drop the text of these dead letters; their rows, costs and reasons stay. How many were."""
+    purged = 0
+    for some in chunks(ids):
+        purged += connection.execute(
+            update(document)
+            .where(document.c.id.in_(some), document.c.state == DocumentState.DEAD)
+            .values(text_digest=None)
+        ).rowcount
+    note(connection, "dead_purged", f"{purged} dead letters purged", now_us=now_us)
+    return purged

@@ -1,0 +1,121 @@
+"""Opens the ledger's database: engine, pragmas, transactions that lock at their start, migrations."""
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, inspect, make_url, select, text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from runner.errors import LedgerError
+from runner.ledger.tables import meta
+
+BUSY_TIMEOUT_MS = 30_000
+SCHEMA_VERSION = "0001"
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+_migration_lock = threading.Lock()
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite ledger at `path`."""
+    return f"sqlite:///{path}"
+
+
+def open_engine(url: str) -> Engine:
+    """Open, and when needed create or migrate, the ledger at `url`.
+
+    Raises LedgerError when the database cannot be reached or was written by a newer runner.
+    """
+    try:
+        engine = _make_engine(url)
+        with _migration_lock:
+            _migrate(engine)
+    except (SQLAlchemyError, OSError) as error:
+        shown = make_url(url).render_as_string(hide_password=True)
+        raise LedgerError(
+            f"ledger {shown}: {error}; check that the folder exists, is writable and has room"
+        ) from error
+    return engine
+
+
+def _make_engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    _make_private_file(Path(str(parsed.database)))
+    engine = create_engine(
+        url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000}
+    )
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _make_private_file(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # created here so that SQLite's journal files inherit 0600
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _configure_sqlite(connection: sqlite3.Connection, _: Any) -> None:
+    # the driver's own transaction handling would begin late, without a lock
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA secure_delete = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    # A writer takes the lock at once: a transaction that read first and wrote later could fail
+    # with SQLITE_BUSY_SNAPSHOT, which no timeout cures.
+    options = connection.get_execution_options()
+    connection.exec_driver_sql("BEGIN" if options.get("read_only") else "BEGIN IMMEDIATE")
+
+
+def _schema_version(engine: Engine) -> str | None:
+    with engine.connect().execution_options(read_only=True) as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _migrate(engine: Engine) -> None:
+    found = _schema_version(engine)
+    if found == SCHEMA_VERSION:
+        return
+    if found is not None and found > SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger has schema {found}, newer than this runner's {SCHEMA_VERSION}; "
+            "install the newer runner"
+        )
+    from alembic import command  # noqa: PLC0415 - 60 ms of imports that only a new ledger needs
+    from alembic.config import Config  # noqa: PLC0415 - as above
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.connect() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def ledger_id(engine: Engine) -> str:
+    """The id of this ledger, which prefixes its ids on a shared Redis."""
+    with engine.connect().execution_options(read_only=True) as connection:
+        return str(connection.execute(select(meta.c.ledger_id)).scalar_one())
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same transaction can succeed later: locked, full disk, connection lost."""
+    if not isinstance(error, OperationalError):
+        return False
+    words = str(error.orig).lower()
+    return error.connection_invalidated or any(
+        word in words for word in ("locked", "busy", "full", "disk i/o", "connection", "shutting")
+    )

@@ -1,0 +1,22 @@
+"""What happened that a person may want to know later, written down as events."""
+
+from sqlalchemy import Connection, insert
+
+from runner.ledger.tables import event
+
+
+def note(
+    connection: Connection,
+    kind: str,
+    message: str,
+    *,
+    now_us: int,
+    batch_id: str | None = None,
+    document_id: str | None = None,
+) -> None:
+    """Write an event down."""
+    connection.execute(
+        insert(event).values(
+            at_us=now_us, kind=kind, batch_id=batch_id, document_id=document_id, message=message
+        )
+    )

@@ -1,0 +1,219 @@
+"""Puts queued documents on the road in fair shares, and takes back what got stuck there."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, select, update
+
+from runner.keys import Ticket
+from runner.ledger.dialect import chunks
+from runner.ledger.tables import attempt, batch, document, leader, worker
+from runner.ledger.work import history_of
+from runner.model import AttemptState, BatchState, DocumentState, History
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """A leader's wish to have at most `window` documents on the road and in calls."""
+
+    worker_id: str
+    window: int
+    now_us: int
+
+
+@dataclass(slots=True)
+class _Share:
+    batch_id: str
+    weight: int
+    on_road: int
+    waiting: list[Any]
+
+
+def feed(connection: Connection, feeds: Sequence[Feed]) -> list[list[Ticket]]:
+    """Move due documents from queued to ready, each with a new turn; batches share by weight.
+
+    Gives nothing to a worker that does not lead (any more).
+    """
+    return [_feed(connection, one) for one in feeds]
+
+
+def _feed(connection: Connection, wish: Feed) -> list[Ticket]:
+    if not _leads(connection, wish.worker_id):
+        return []
+    on_road = _on_road(connection)
+    room = wish.window - sum(on_road.values())
+    if room <= 0:
+        return []
+    shares = _shares(connection, on_road, room=room, now_us=wish.now_us)
+    chosen = list(_deal(shares, room))
+    if chosen:
+        connection.execute(_READY, [{"key": row.id} for row in chosen])
+    return [Ticket(row.id, row.turn + 1) for row in chosen]
+
+
+_READY = (
+    update(document)
+    .where(document.c.id == bindparam("key"), document.c.state == DocumentState.QUEUED)
+    .values(state=DocumentState.READY, turn=document.c.turn + 1)
+)
+
+
+def _on_road(connection: Connection) -> dict[str, int]:
+    rows = connection.execute(
+        select(document.c.batch_id, func.count())
+        .where(document.c.state.in_([DocumentState.READY, DocumentState.RUNNING]))
+        .group_by(document.c.batch_id)
+    )
+    return {batch_id: count for batch_id, count in rows}
+
+
+def _waiting_batches(connection: Connection) -> Iterator[str]:
+    # A skip scan: one index look-up a batch, however many documents wait.
+    last = ""
+    while True:
+        found = connection.execute(
+            select(func.min(document.c.batch_id)).where(
+                document.c.state == DocumentState.QUEUED, document.c.batch_id > last
+            )
+        ).scalar()
+        if found is None:
+            return
+        yield found
+        last = found
+
+
+def _shares(
+    connection: Connection, on_road: dict[str, int], *, room: int, now_us: int
+) -> list[_Share]:
+    weights = {
+        row.id: row.weight
+        for some in chunks(_waiting_batches(connection))
+        for row in connection.execute(
+            select(batch.c.id, batch.c.weight).where(
+                batch.c.id.in_(some), batch.c.state == BatchState.ACTIVE
+            )
+        )
+    }
+    shares = []
+    for batch_id, weight in weights.items():
+        due = connection.execute(
+            select(document.c.id, document.c.turn)
+            .where(
+                document.c.batch_id == batch_id,
+                document.c.state == DocumentState.QUEUED,
+                document.c.due_us <= now_us,
+            )
+            .order_by(document.c.due_us, document.c.position)
+            .limit(room)
+        ).all()
+        if due:
+            shares.append(_Share(batch_id, weight, on_road.get(batch_id, 0), list(reversed(due))))
+    return shares
+
+
+def _deal(shares: list[_Share], room: int) -> Iterator[Any]:
+    """Give one place at a time to the batch that has the fewest for its weight."""
+    for _ in range(room):
+        waiting = [share for share in shares if share.waiting]
+        if not waiting:
+            return
+        poorest = min(waiting, key=lambda share: (share.on_road / share.weight, share.batch_id))
+        poorest.on_road += 1
+        yield poorest.waiting.pop()
+
+
+def _leads(connection: Connection, worker_id: str) -> bool:
+    held_by = connection.execute(select(leader.c.worker_id).where(leader.c.role == "feeder"))
+    return bool(held_by.scalar() == worker_id)
+
+
+def ready_tickets(connection: Connection) -> list[Ticket]:
+    """Every document whose id should be on the road."""
+    rows = connection.execute(
+        select(document.c.id, document.c.turn).where(document.c.state == DocumentState.READY)
+    )
+    return [Ticket(row.id, row.turn) for row in rows]
+
+
+def take_back(connection: Connection, tickets: Iterable[Ticket], *, now_us: int) -> int:
+    """Queue again what is still ready under these tickets; how many were."""
+    taken = 0
+    for ticket in tickets:
+        taken += connection.execute(
+            update(document)
+            .where(
+                document.c.id == ticket.document_id,
+                document.c.turn == ticket.turn,
+                document.c.state == DocumentState.READY,
+            )
+            .values(state=DocumentState.QUEUED, due_us=now_us)
+        ).rowcount
+    return taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphan:
+    """A document whose worker died while it ran, and its live attempt."""
+
+    ticket: Ticket
+    lease_token: str
+    worker_id: str
+    history: History
+    models: str
+    job: str
+    attempt_id: str | None
+    hold_nusd: int | None
+    answered: bool
+
+
+def orphans(connection: Connection, *, now_us: int) -> list[Orphan]:
+    """Running documents whose worker is dead or stopped."""
+    rows = connection.execute(
+        select(
+            document,
+            batch.c.models_json,
+            batch.c.job,
+            attempt.c.id.label("attempt_id"),
+            attempt.c.hold_nusd,
+            attempt.c.state.label("attempt_state"),
+        )
+        .join(batch, batch.c.id == document.c.batch_id)
+        .join(worker, worker.c.id == document.c.worker_id)
+        .outerjoin(
+            attempt,
+            (attempt.c.document_id == document.c.id)
+            & attempt.c.state.in_([AttemptState.INTENT, AttemptState.ANSWERED]),
+        )
+        .where(document.c.state == DocumentState.RUNNING, worker.c.state.in_(["dead", "stopped"]))
+    )
+    return [
+        Orphan(
+            ticket=Ticket(row.id, row.turn),
+            lease_token=row.lease_token,
+            worker_id=row.worker_id,
+            history=history_of(row, now_us=now_us),
+            models=row.models_json,
+            job=row.job,
+            attempt_id=row.attempt_id,
+            hold_nusd=row.hold_nusd,
+            answered=row.attempt_state == AttemptState.ANSWERED,
+        )
+        for row in rows
+    ]
+
+
+def free_answered(connection: Connection, orphaned: Iterable[Orphan], *, now_us: int) -> None:
+    """Queue documents again whose raw answer is stored: the next turn reads it and pays nothing."""
+    for one in orphaned:
+        connection.execute(
+            update(document)
+            .where(
+                document.c.id == one.ticket.document_id,
+                document.c.lease_token == one.lease_token,
+                document.c.state == DocumentState.RUNNING,
+            )
+            .values(
+                state=DocumentState.QUEUED, due_us=now_us, lease_token=None, worker_id=None
+            )
+        )

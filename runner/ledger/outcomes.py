@@ -1,0 +1,373 @@
+"""After a call: the raw answer made durable, then the outcome, its record and its money, in bulk.
+
+Every write carries the lease token of the claim; a stale token changes no row and is answered False.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from runner.keys import Ticket, content_digest
+from runner.ledger import blobs
+from runner.ledger.dialect import insert_new
+from runner.ledger.money import budget_scope, move_money
+from runner.ledger.pausing import Ended, note_configuration_faults
+from runner.ledger.tables import attempt, batch, document, record
+from runner.model import (
+    Again,
+    AttemptState,
+    BatchState,
+    Charge,
+    Dead,
+    DocumentState,
+    Done,
+    Fault,
+    Outcome,
+    RawAnswer,
+    Review,
+    Usage,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A raw answer to make durable before anything reads it."""
+
+    attempt_id: str
+    lease_token: str
+    document_id: str
+    answer: RawAnswer
+
+
+_STORE_ANSWER = (
+    update(attempt)
+    .where(attempt.c.id == bindparam("key"), attempt.c.state == AttemptState.INTENT)
+    .values(
+        state=AttemptState.ANSWERED,
+        answer_digest=bindparam("digest"),
+        status=bindparam("http"),
+        headers_json=bindparam("headers"),
+        response_us=bindparam("elapsed"),
+    )
+)
+
+
+def store_answers(connection: Connection, answers: Sequence[Answer]) -> list[bool]:
+    """Make raw answers durable; False where the lease was lost meanwhile."""
+    tokens = _tokens(connection, [one.document_id for one in answers])
+    kept = [one for one in answers if tokens.get(one.document_id) == one.lease_token]
+    if kept:
+        blobs.store(connection, (one.answer.body for one in kept))
+        connection.execute(
+            _STORE_ANSWER,
+            [
+                {
+                    "key": one.attempt_id,
+                    "digest": content_digest(one.answer.body),
+                    "http": one.answer.status,
+                    "headers": json.dumps(dict(one.answer.headers)),
+                    "elapsed": one.answer.elapsed_us,
+                }
+                for one in kept
+            ],
+        )
+    return [tokens.get(one.document_id) == one.lease_token for one in answers]
+
+
+def _tokens(connection: Connection, ids: Iterable[str]) -> dict[str, str]:
+    rows = connection.execute(
+        select(document.c.id, document.c.lease_token)
+        .where(document.c.id.in_(list(ids)))
+        .with_for_update()
+    )
+    return {row.id: row.lease_token for row in rows}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """How one attempt ended: what it cost, what it used, and how long its reading took."""
+
+    attempt_id: str
+    state: AttemptState  # CONCLUDED, AMBIGUOUS or NOT_SENT
+    cost_nusd: int | None  # none at an unknown price
+    ambiguous_nusd: int = 0
+    usage: Usage | None = None
+    response_us: int | None = None
+    parse_us: int | None = None
+    total_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """The end of a turn: its outcome, and the settlement of its attempt.
+
+    Without a lease token (nothing was called) the ticket must still be ready.
+    """
+
+    ticket: Ticket
+    outcome: Outcome
+    signature: str
+    now_us: int
+    lease_token: str | None = None
+    settlement: Settlement | None = None
+    model: str = ""
+    prompt_id: str = ""
+
+
+def finish(connection: Connection, finishes: Sequence[Finish]) -> list[bool]:
+    """Write outcomes, records, money and pauses; False where the lease was lost meanwhile."""
+    rows = {
+        row.id: row
+        for row in connection.execute(
+            select(document, batch.c.state.label("batch_state"), batch.c.alike_count)
+            .join(batch, batch.c.id == document.c.batch_id)
+            .where(document.c.id.in_([one.ticket.document_id for one in finishes]))
+            .with_for_update()
+        )
+    }
+    kept = [one for one in finishes if _holds(one, rows.get(one.ticket.document_id))]
+    if kept:
+        _settle(connection, kept, rows)
+        connection.execute(
+            _FINISH_DOCUMENT, [_document_values(one, rows[one.ticket.document_id]) for one in kept]
+        )
+        _write_records(connection, kept, rows)
+        note_configuration_faults(
+            connection, [_ended(one, rows) for one in kept], now_us=kept[0].now_us
+        )
+    accepted = {id(one) for one in kept}
+    return [id(one) in accepted for one in finishes]
+
+
+def _ended(one: Finish, rows: Mapping[str, Any]) -> Ended:
+    row = rows[one.ticket.document_id]
+    return Ended(row.id, row.batch_id, one.outcome, row.alike_count)
+
+
+def _holds(one: Finish, row: Any) -> bool:
+    if row is None or row.turn != one.ticket.turn:
+        return False
+    if one.lease_token is None:
+        return bool(row.state == DocumentState.READY)
+    return bool(row.state == DocumentState.RUNNING and row.lease_token == one.lease_token)
+
+
+_SETTLE_ATTEMPT = (
+    update(attempt)
+    .where(attempt.c.id == bindparam("key"))
+    .values(
+        {
+            name: bindparam(f"new_{name}")
+            for name in (
+                "state",
+                "cost_nusd",
+                "ambiguous_nusd",
+                "fault",
+                "message",
+                "input_tokens",
+                "cached_tokens",
+                "cache_write_tokens",
+                "output_tokens",
+                "reasoning_tokens",
+                "service_tier",
+                "response_us",
+                "parse_us",
+                "total_us",
+            )
+        }
+    )
+)
+
+
+def _settle(connection: Connection, kept: Sequence[Finish], rows: Mapping[str, Any]) -> None:
+    settled = [(one, one.settlement) for one in kept if one.settlement is not None]
+    if not settled:
+        return
+    holds = {
+        row.id: row.hold_nusd or 0
+        for row in connection.execute(
+            select(attempt.c.id, attempt.c.hold_nusd).where(
+                attempt.c.id.in_([settlement.attempt_id for _, settlement in settled])
+            )
+        )
+    }
+    connection.execute(
+        _SETTLE_ATTEMPT, [_attempt_values(one, settlement) for one, settlement in settled]
+    )
+    held: Counter[str] = Counter()
+    cost: Counter[str] = Counter()
+    unsure: Counter[str] = Counter()
+    for one, settlement in settled:
+        scope = budget_scope(rows[one.ticket.document_id].batch_id)
+        held[scope] -= holds[settlement.attempt_id]
+        cost[scope] += settlement.cost_nusd or 0
+        unsure[scope] += settlement.ambiguous_nusd
+    move_money(connection, held=held, settled=cost, ambiguous=unsure)
+
+
+def _attempt_values(one: Finish, settlement: Settlement) -> dict[str, Any]:
+    usage = settlement.usage
+    fault, message = _fault_of(one.outcome)
+    return {
+        "key": settlement.attempt_id,
+        "new_state": settlement.state,
+        "new_cost_nusd": settlement.cost_nusd,
+        "new_ambiguous_nusd": settlement.ambiguous_nusd,
+        "new_fault": fault,
+        "new_message": message,
+        "new_input_tokens": usage and usage.input_tokens,
+        "new_cached_tokens": usage and usage.cached_tokens,
+        "new_cache_write_tokens": usage and usage.cache_write_tokens,
+        "new_output_tokens": usage and usage.output_tokens,
+        "new_reasoning_tokens": usage and usage.reasoning_tokens,
+        "new_service_tier": usage and usage.service_tier,
+        "new_response_us": settlement.response_us,
+        "new_parse_us": settlement.parse_us,
+        "new_total_us": settlement.total_us,
+    }
+
+
+def _fault_of(outcome: Outcome) -> tuple[Fault | None, str | None]:
+    match outcome:
+        case Done():
+            return None, None
+        case Again(failure=failure) | Review(failure=failure) | Dead(failure=failure):
+            return failure.fault, failure.message
+        case _:
+            assert_never(outcome)
+
+
+_DOCUMENT_COLUMNS = (
+    "state",
+    "due_us",
+    "ladder_step",
+    "output_doubled",
+    "attempts",
+    "deferrals",
+    "deferred_since_us",
+    "reasks",
+    "check_reasks",
+    "ambiguous",
+    "internal_errors",
+    "reask_json",
+    "cost_nusd",
+    "cost_known",
+    "ambiguous_nusd",
+    "reason",
+    "message",
+    "signature",
+    "queued_us",
+    "finished_us",
+)
+_FINISH_DOCUMENT = (
+    update(document)
+    .where(document.c.id == bindparam("key"))
+    .values(
+        {name: bindparam(f"new_{name}") for name in _DOCUMENT_COLUMNS}
+        | {"lease_token": None, "worker_id": None}
+    )
+)
+
+
+def _document_values(one: Finish, row: Any) -> dict[str, Any]:
+    values = {name: getattr(row, name) for name in _DOCUMENT_COLUMNS}
+    settlement = one.settlement
+    if settlement is not None:
+        values["cost_nusd"] += settlement.cost_nusd or 0
+        values["ambiguous_nusd"] += settlement.ambiguous_nusd
+        known = settlement.cost_nusd is not None or settlement.state is AttemptState.AMBIGUOUS
+        values["cost_known"] = row.cost_known and known
+    values |= _values_of_outcome(one, row)
+    if row.batch_state == BatchState.CANCELLED:
+        values |= {"state": DocumentState.CANCELLED, "finished_us": one.now_us}
+    return {"key": one.ticket.document_id} | {
+        f"new_{name}": value for name, value in values.items()
+    }
+
+
+def _values_of_outcome(one: Finish, row: Any) -> dict[str, Any]:
+    match one.outcome:
+        case Done():
+            return {
+                "state": DocumentState.DONE,
+                "attempts": row.attempts + 1,
+                "reason": None,
+                "message": None,
+                "signature": None,
+                "reask_json": None,
+                "finished_us": one.now_us,
+            }
+        case Again() as again:
+            return _values_of_again(again, one, row)
+        case Review(reason=reason, failure=failure):
+            state = DocumentState.REVIEW
+        case Dead(reason=reason, failure=failure):
+            state = DocumentState.DEAD
+        case _:
+            assert_never(one.outcome)
+    return {
+        "state": state,
+        "attempts": row.attempts + (one.settlement is not None),
+        "reason": reason,
+        "message": failure.message,
+        "signature": one.signature,
+        "finished_us": one.now_us,
+    }
+
+
+def _values_of_again(again: Again, one: Finish, row: Any) -> dict[str, Any]:
+    charged = again.charge is Charge.ATTEMPT
+    same_model = again.ladder_step == row.ladder_step
+    fault = again.failure.fault
+    reask = fault in (Fault.INVALID_JSON, Fault.SCHEMA_INVALID)
+    recheck = fault in (Fault.CHECK_FAILED, Fault.NOT_GROUNDED)
+    return {
+        "state": DocumentState.QUEUED,
+        "due_us": one.now_us + round(again.delay_s * 1e6),
+        "ladder_step": again.ladder_step,
+        "output_doubled": again.output_doubled,
+        "attempts": row.attempts + charged,
+        "deferrals": row.deferrals + (not charged),
+        "deferred_since_us": None if charged else (row.deferred_since_us or one.now_us),
+        "reasks": row.reasks + reask if same_model else 0,
+        "check_reasks": row.check_reasks + recheck if same_model else 0,
+        "ambiguous": row.ambiguous + (fault is Fault.AMBIGUOUS),
+        "internal_errors": row.internal_errors + (fault is Fault.INTERNAL_ERROR),
+        "reask_json": (
+            json.dumps([(error.path, error.message) for error in again.reask])
+            if again.reask
+            else None
+        ),
+        "reason": fault,
+        "message": again.failure.message,
+        "signature": one.signature,
+        "queued_us": one.now_us,
+    }
+
+
+def _write_records(connection: Connection, kept: Sequence[Finish], rows: Mapping[str, Any]) -> None:
+    written = [
+        _record_row(one, one.outcome, rows[one.ticket.document_id])
+        for one in kept
+        if isinstance(one.outcome, Done | Review)
+        and rows[one.ticket.document_id].batch_state != BatchState.CANCELLED
+    ]
+    insert_new(connection, record, written)
+
+
+def _record_row(one: Finish, outcome: Done | Review, row: Any) -> dict[str, Any]:
+    return {
+        "document_id": one.ticket.document_id,
+        "batch_id": row.batch_id,
+        "attempt_id": one.settlement.attempt_id if one.settlement else "",
+        "data_json": outcome.data_json,
+        "flags_json": json.dumps(outcome.flags),
+        "model": one.model,
+        "prompt_id": one.prompt_id,
+        "latency_us": max(0, one.now_us - row.created_us),
+        "created_us": one.now_us,
+    }

@@ -1,0 +1,236 @@
+"""Batches and their documents: finding a batch again, and adding documents to it, repeatably."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from runner.errors import UsageError
+from runner.keys import content_digest, document_id, new_id
+from runner.ledger import blobs
+from runner.ledger.dialect import insert_new
+from runner.ledger.money import budget_scope
+from runner.ledger.tables import batch, budget, document, source
+from runner.model import BatchState, DeadReason, DocumentState, SourceText
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchPlan:
+    """What a submission asks for; all of it but the budget is pinned by the first one."""
+
+    name: str  # chosen by the person, or derived from job, inputs and options
+    job: str
+    prompt_version: str
+    prompt_id: str
+    models: tuple[str, ...]
+    options: Mapping[str, str] = field(default_factory=dict)
+    simulated: bool = False
+    weight: int = 1
+    budget_nusd: int | None = None
+    pinned: frozenset[str] = frozenset()  # fields that were asked for by name: they must agree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A batch as the ledger has it."""
+
+    id: str
+    name: str
+    job: str
+    state: BatchState
+    pause_reason: str | None
+    prompt_version: str
+    prompt_id: str
+    models: tuple[str, ...]
+    options: Mapping[str, str]
+    simulated: bool
+    submitted: bool
+    rejected: int
+    created_us: int
+
+
+@dataclass(slots=True)
+class Added:
+    """How a chunk of inputs came in: new documents, and further sources of known ones."""
+
+    accepted: int = 0
+    duplicate: int = 0
+    unparsable: int = 0
+
+
+def batch_from_row(row: Any) -> Batch:
+    """The batch behind a row of its table."""
+    return Batch(
+        id=row.id,
+        name=row.name,
+        job=row.job,
+        state=BatchState(row.state),
+        pause_reason=row.pause_reason,
+        prompt_version=row.prompt_version,
+        prompt_id=row.prompt_id,
+        models=tuple(json.loads(row.models_json)),
+        options=json.loads(row.options_json),
+        simulated=row.simulated,
+        submitted=row.submitted,
+        rejected=row.rejected,
+        created_us=row.created_us,
+    )
+
+
+def find_batch(connection: Connection, id_or_name: str) -> Batch | None:
+    """The batch of this id or name."""
+    row = connection.execute(
+        select(batch).where((batch.c.id == id_or_name) | (batch.c.name == id_or_name))
+    ).first()
+    return None if row is None else batch_from_row(row)
+
+
+def open_batch(connection: Connection, plan: BatchPlan, *, now_us: int) -> Batch:
+    """Find the plan's batch, or begin it.
+
+    Raises UsageError when the batch exists and something asked for by name disagrees with it.
+    """
+    found = find_batch(connection, plan.name)
+    if found is None:
+        return _begin_batch(connection, plan, now_us=now_us)
+    _refuse_conflicts(found, plan)
+    if plan.budget_nusd is not None:
+        set_budget(connection, found.id, plan.budget_nusd)
+    return found
+
+
+def _begin_batch(connection: Connection, plan: BatchPlan, *, now_us: int) -> Batch:
+    batch_id = new_id("b", clock_s=lambda: now_us / 1e6)
+    connection.execute(
+        insert(batch).values(
+            id=batch_id,
+            name=plan.name,
+            job=plan.job,
+            state=BatchState.ACTIVE,
+            weight=plan.weight,
+            prompt_version=plan.prompt_version,
+            prompt_id=plan.prompt_id,
+            models_json=json.dumps(plan.models),
+            options_json=json.dumps(dict(plan.options), sort_keys=True),
+            simulated=plan.simulated,
+            submitted=False,
+            created_us=now_us,
+        )
+    )
+    connection.execute(
+        insert(budget).values(scope=budget_scope(batch_id), limit_nusd=plan.budget_nusd)
+    )
+    begun = find_batch(connection, batch_id)
+    assert begun is not None
+    return begun
+
+
+def _refuse_conflicts(found: Batch, plan: BatchPlan) -> None:
+    wanted: dict[str, tuple[Any, Any]] = {
+        "job": (found.job, plan.job),
+        "prompt": (found.prompt_version, plan.prompt_version),
+        "model": (found.models, plan.models),
+        "simulate": (found.simulated, plan.simulated),
+        **{name: (found.options.get(name), value) for name, value in plan.options.items()},
+    }
+    for name, (pinned, asked) in wanted.items():
+        if (name in plan.pinned or name == "job") and pinned != asked:
+            raise UsageError(
+                f"batch {found.name} is pinned to {name} {_shown(pinned)}, not {_shown(asked)}; "
+                "leave the option out to go on with it, or choose another --batch name"
+            )
+
+
+def _shown(value: Any) -> str:
+    return " > ".join(value) if isinstance(value, tuple) else repr(value)
+
+
+def set_budget(connection: Connection, batch_id: str, limit_nusd: int) -> None:
+    """Set the most that a batch may spend, in nano-dollars."""
+    connection.execute(
+        update(budget).where(budget.c.scope == budget_scope(batch_id)).values(limit_nusd=limit_nusd)
+    )
+
+
+def add_documents(
+    connection: Connection,
+    batch_id: str,
+    texts: Sequence[SourceText],
+    *,
+    first_position: int,
+    now_us: int,
+) -> Added:
+    """Add one chunk of inputs to a batch; adding the same ones again changes nothing.
+
+    New documents stand at `first_position` and after it in the batch's order.
+    """
+    by_id = {document_id(batch_id=batch_id, content=text.content): text for text in reversed(texts)}
+    known = set(
+        connection.execute(select(document.c.id).where(document.c.id.in_(list(by_id)))).scalars()
+    )
+    new = [(id_, text) for id_, text in reversed(by_id.items()) if id_ not in known]
+    blobs.store(connection, (text.text.encode() for _, text in new if text.text is not None))
+    insert_new(
+        connection,
+        document,
+        [
+            _document_row(
+                id_, text, batch_id=batch_id, position=first_position + offset, now_us=now_us
+            )
+            for offset, (id_, text) in enumerate(new)
+        ],
+    )
+    insert_new(
+        connection,
+        source,
+        [
+            {
+                "batch_id": batch_id,
+                "document_id": document_id(batch_id=batch_id, content=text.content),
+                "name": text.source,
+            }
+            for text in texts
+        ],
+    )
+    return Added(
+        accepted=len(new),
+        duplicate=len(texts) - len(new),
+        unparsable=sum(text.text is None for _, text in new),
+    )
+
+
+def _document_row(
+    id_: str, text: SourceText, *, batch_id: str, position: int, now_us: int
+) -> dict[str, Any]:
+    content = None if text.text is None else text.text.encode()
+    dead = content is None
+    return {
+        "id": id_,
+        "batch_id": batch_id,
+        "position": position,
+        "text_digest": None if content is None else content_digest(content),
+        "text_bytes": 0 if content is None else len(content),
+        "state": DocumentState.DEAD if dead else DocumentState.QUEUED,
+        "due_us": now_us,
+        "reason": DeadReason.UNPARSABLE if dead else None,
+        "message": text.error,
+        "signature": f"{DeadReason.UNPARSABLE}: {text.error}"[:160] if dead else None,
+        "created_us": now_us,
+        "queued_us": now_us,
+        "finished_us": now_us if dead else None,
+    }
+
+
+def document_count(connection: Connection, batch_id: str) -> int:
+    """How many documents a batch has."""
+    counted = select(func.count()).select_from(document).where(document.c.batch_id == batch_id)
+    return int(connection.execute(counted).scalar_one())
+
+
+def finish_submission(connection: Connection, batch_id: str, *, rejected: int) -> None:
+    """Note that every input has been read, and how many were passed over."""
+    connection.execute(
+        update(batch).where(batch.c.id == batch_id).values(submitted=True, rejected=rejected)
+    )

@@ -1,0 +1,220 @@
+"""The ledger's tables, one schema for SQLite and PostgreSQL.
+
+Units stand in column names: `_us` microseconds (times: UTC since the epoch), `_nusd` integer
+nano-dollars, `_tokens`. A change here needs a migration in `migrations/versions`.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    true,
+)
+
+metadata = MetaData()
+
+# One row: the id that prefixes this ledger's keys in a shared Redis.
+meta = Table(
+    "meta",
+    metadata,
+    Column("ledger_id", String(32), primary_key=True),
+)
+
+# Texts, request parts and raw answers, each stored once under the SHA-256 of its bytes.
+blob = Table(
+    "blob",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("zstd", LargeBinary, nullable=False),
+)
+
+batch = Table(
+    "batch",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(200), nullable=False, unique=True),
+    Column("job", String(100), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("pause_reason", Text),
+    Column("weight", Integer, nullable=False, server_default="1"),
+    Column("prompt_version", String(40), nullable=False),
+    Column("prompt_id", String(40), nullable=False),
+    Column("models_json", Text, nullable=False),  # the ladder, first asked first
+    Column("options_json", Text, nullable=False),  # what a repeated submission must agree with
+    Column("simulated", Boolean, nullable=False),
+    Column("submitted", Boolean, nullable=False),  # every input has been read at least once
+    Column("rejected", Integer, nullable=False, server_default="0"),
+    # the last fault that points at the configuration, and how many distinct documents in
+    # succession it hit with no success between
+    Column("alike_fault", String(40)),
+    Column("alike_document_id", String(40)),
+    Column("alike_count", Integer, nullable=False, server_default="0"),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+document = Table(
+    "document",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("batch_id", ForeignKey("batch.id"), nullable=False),
+    Column("position", BigInteger, nullable=False),  # order of submission within the batch
+    Column("text_digest", LargeBinary(32)),  # none when unparsable or erased
+    Column("text_bytes", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("turn", Integer, nullable=False, server_default="0"),
+    Column("due_us", BigInteger, nullable=False),
+    # its present life; a retried dead letter starts these anew
+    Column("ladder_step", Integer, nullable=False, server_default="0"),
+    Column("output_doubled", Boolean, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("deferrals", Integer, nullable=False, server_default="0"),
+    Column("deferred_since_us", BigInteger),
+    Column("crashes", Integer, nullable=False, server_default="0"),
+    Column("reasks", Integer, nullable=False, server_default="0"),
+    Column("check_reasks", Integer, nullable=False, server_default="0"),
+    Column("ambiguous", Integer, nullable=False, server_default="0"),
+    Column("internal_errors", Integer, nullable=False, server_default="0"),
+    Column("reask_json", Text),  # field errors that the next request shows
+    # the lease
+    Column("lease_token", String(40)),
+    Column("worker_id", String(40)),
+    # totals over all its lives
+    Column("calls", Integer, nullable=False, server_default="0"),
+    Column("cost_nusd", BigInteger, nullable=False, server_default="0"),
+    Column("cost_known", Boolean, nullable=False, server_default=true()),
+    Column("ambiguous_nusd", BigInteger, nullable=False, server_default="0"),
+    # why it is where it is: the last failure, and the reason of a dead letter or review
+    Column("reason", String(40)),
+    Column("message", Text),
+    Column("signature", String(160)),
+    Column("created_us", BigInteger, nullable=False),
+    Column("queued_us", BigInteger, nullable=False),  # since when it waits; the oldest-age figure
+    Column("finished_us", BigInteger),
+    # the feeder's window, progress counts and dead-letter lists all read this index
+    Index("document_by_state", "state", "batch_id", "due_us", "position"),
+    Index("document_by_batch", "batch_id", "state"),
+)
+
+# Two inputs with one content are two sources of one document.
+source = Table(
+    "source",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("batch_id", ForeignKey("batch.id"), nullable=False),
+    Column("document_id", ForeignKey("document.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    UniqueConstraint("batch_id", "name", "document_id"),
+    Index("source_by_document", "document_id"),
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("document_id", ForeignKey("document.id"), nullable=False),
+    Column("batch_id", ForeignKey("batch.id"), nullable=False),
+    Column("number", Integer, nullable=False),  # counts the document's calls from 1
+    Column("state", String(16), nullable=False),
+    Column("worker_id", String(40), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("prompt_id", String(40), nullable=False),
+    # exact request bytes = head + JSON-escaped document text + tail; tail is none when the
+    # request does not contain the text in one piece and stands whole in head
+    Column("request_head_digest", LargeBinary(32), nullable=False),
+    Column("request_tail_digest", LargeBinary(32)),
+    Column("answer_digest", LargeBinary(32)),
+    Column("status", Integer),  # HTTP
+    Column("headers_json", Text),
+    Column("fault", String(40)),  # none: it gave a record
+    Column("message", Text),
+    Column("hold_nusd", BigInteger),  # none: price unknown
+    Column("cost_nusd", BigInteger),  # none until settled, and at an unknown price
+    Column("ambiguous_nusd", BigInteger, nullable=False, server_default="0"),
+    Column("input_tokens", BigInteger),
+    Column("cached_tokens", BigInteger),
+    Column("cache_write_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("reasoning_tokens", BigInteger),
+    Column("service_tier", String(40)),
+    Column("created_us", BigInteger, nullable=False),
+    # latency by step
+    Column("queue_wait_us", BigInteger, nullable=False),
+    Column("limiter_wait_us", BigInteger, nullable=False),
+    Column("response_us", BigInteger),
+    Column("parse_us", BigInteger),
+    Column("total_us", BigInteger),
+    Index("attempt_by_document", "document_id", "number"),
+    Index("attempt_by_batch", "batch_id", "state"),
+)
+
+record = Table(
+    "record",
+    metadata,
+    Column("document_id", ForeignKey("document.id"), primary_key=True),
+    Column("batch_id", ForeignKey("batch.id"), nullable=False),
+    Column("attempt_id", String(40), nullable=False),
+    Column("data_json", Text),  # none: a review of a document without an answer
+    Column("flags_json", Text, nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("prompt_id", String(40), nullable=False),
+    Column("latency_us", BigInteger, nullable=False),  # submitted to recorded
+    Column("created_us", BigInteger, nullable=False),
+)
+
+# Money by scope (`batch:<id>`): spent = settled + ambiguous, held = holds of live attempts.
+budget = Table(
+    "budget",
+    metadata,
+    Column("scope", String(80), primary_key=True),
+    Column("limit_nusd", BigInteger),
+    Column("settled_nusd", BigInteger, nullable=False, server_default="0"),
+    Column("ambiguous_nusd", BigInteger, nullable=False, server_default="0"),
+    Column("held_nusd", BigInteger, nullable=False, server_default="0"),
+)
+
+worker = Table(
+    "worker",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("number", Integer, nullable=False, unique=True),  # its mark in the queue's scores
+    Column("host", String(200), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("process_started_s", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("beats", BigInteger, nullable=False),
+    Column("beat_us", BigInteger, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("in_flight", Integer, nullable=False),
+    Column("note", Text),  # what hinders it: Redis away, a job it cannot load
+    Column("started_us", BigInteger, nullable=False),
+)
+
+# One row: the worker that feeds and sweeps.
+leader = Table(
+    "leader",
+    metadata,
+    Column("role", String(16), primary_key=True),
+    Column("worker_id", String(40), nullable=False),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("batch_id", String(40)),
+    Column("document_id", String(40)),
+    Column("message", Text, nullable=False),
+    Index("event_by_batch", "batch_id", "id"),
+)
