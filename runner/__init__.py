@@ -1,12 +1,12 @@
 """Turns a pile of documents into validated, costed, traceable records through an LLM API.
 
-    from runner import Runner
+from runner import Runner
 
-    async with Runner.open() as runner:
-        batch = await runner.submit("invoice", ["invoices/"])
-        await batch.wait()
-        async for record in batch.records():
-            ...
+async with Runner.open() as runner:
+    batch = await runner.submit("invoice", ["invoices/"])
+    await batch.wait()
+    async for record in batch.records():
+        ...
 """
 
 from typing import Any

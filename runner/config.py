@@ -84,9 +84,7 @@ class Settings(BaseModel):
         would travel in the clear)."""
         url = self.model(name).base_url or self.default_base_url
         parts = urlsplit(url)
-        if parts.scheme == "https" or (
-            parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS
-        ):
+        if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS):
             return url
         raise ConfigError(
             f"model {name}: base URL {url!r} is neither https nor on this machine; "
@@ -111,7 +109,9 @@ def _config_path(env: Mapping[str, str], config: Path | None) -> Path | None:
 
 
 def _job_folders(env: Mapping[str, str]) -> tuple[Path, ...]:
-    listed = [Path(part).absolute() for part in env.get("RUNNER_JOBS", "").split(os.pathsep) if part]
+    listed = [
+        Path(part).absolute() for part in env.get("RUNNER_JOBS", "").split(os.pathsep) if part
+    ]
     for folder in listed:
         if not folder.is_dir():
             raise ConfigError(f"RUNNER_JOBS names {folder}, which is not a folder")

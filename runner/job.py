@@ -35,7 +35,7 @@ class Job:
     def __post_init__(self) -> None:
         """Refuse limits that could never finish a document."""
         if not self.models:
-            raise JobError("a job needs at least one model: set `models=(\"...\",)`")
+            raise JobError('a job needs at least one model: set `models=("...",)`')
         for name in ("max_attempts", "max_output_tokens"):
             if getattr(self, name) < 1:
                 raise JobError(f"{name} must be at least 1, not {getattr(self, name)}")

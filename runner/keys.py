@@ -55,9 +55,7 @@ def _ulid(now_ms: int, rng: Random) -> str:
     return "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -1, -5))
 
 
-def new_id(
-    prefix: str, *, clock_s: Callable[[], float] = time.time, rng: Random = _random
-) -> str:
+def new_id(prefix: str, *, clock_s: Callable[[], float] = time.time, rng: Random = _random) -> str:
     """A new id: the prefix and a lower-case ULID (sorts by time of birth)."""
     return prefix + _ulid(int(clock_s() * 1000), rng)
 

@@ -170,7 +170,9 @@ class Again:
     reask: tuple[FieldError, ...] = ()  # not empty: the next request shows these errors
     output_doubled: bool = False
     pause_batch: bool = False  # the cause is the batch's or the key's, not the document's
-    alike_pauses: bool = False  # three distinct documents in succession with this fault pause the batch
+    alike_pauses: bool = (
+        False  # three distinct documents in succession with this fault pause the batch
+    )
 
 
 @dataclass(frozen=True, slots=True)

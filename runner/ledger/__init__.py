@@ -76,7 +76,5 @@ class Ledger:
         self._engine.dispose()
 
 
-def _run_actions(
-    connection: Connection, actions: Sequence[Callable[[Connection], R]]
-) -> list[R]:
+def _run_actions(connection: Connection, actions: Sequence[Callable[[Connection], R]]) -> list[R]:
     return [action(connection) for action in actions]

@@ -68,11 +68,7 @@ def _document_problems(connection: Connection, batch_id: str) -> list[str]:
         .exists()
     )
     has_source = select(source.c.id).where(source.c.document_id == document.c.id).exists()
-    calls = (
-        select(func.count())
-        .where(attempt.c.document_id == document.c.id)
-        .scalar_subquery()
-    )
+    calls = select(func.count()).where(attempt.c.document_id == document.c.id).scalar_subquery()
     running = document.c.state == DocumentState.RUNNING
     leased = and_(document.c.lease_token.is_not(None), document.c.worker_id.is_not(None))
     rules = {

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import to_json
 from sqlalchemy import Connection, Row, Select, select
 
 from runner.ledger import blobs
@@ -160,7 +161,7 @@ def _request(row: Row[Any], found: Mapping[bytes, bytes]) -> bytes | None:
 
 def escape_text(text: str) -> bytes:
     """A text as it stands inside a JSON string of a request body."""
-    return json.dumps(text, ensure_ascii=False)[1:-1].encode()
+    return to_json(text)[1:-1]
 
 
 def split_request(body: bytes, text: str) -> tuple[bytes, bytes | None]:
@@ -196,12 +197,16 @@ def find_documents(connection: Connection, id_or_source: str) -> list[str]:
 
 def view_document(connection: Connection, document_id: str) -> DocumentView:
     """One document as a person would look at it."""
-    row = connection.execute(
-        select(document, batch.c.name.label("batch_name"), batch.c.job, record)
-        .join(batch, batch.c.id == document.c.batch_id)
-        .outerjoin(record, record.c.document_id == document.c.id)
-        .where(document.c.id == document_id)
-    ).one()._mapping  # noqa: SLF001 - SQLAlchemy's public name
+    row = (
+        connection.execute(
+            select(document, batch.c.name.label("batch_name"), batch.c.job, record)
+            .join(batch, batch.c.id == document.c.batch_id)
+            .outerjoin(record, record.c.document_id == document.c.id)
+            .where(document.c.id == document_id)
+        )
+        .one()
+        ._mapping
+    )  # noqa: SLF001 - SQLAlchemy's public name
     texts = blobs.fetch(connection, [row[document.c.text_digest]])
     text = texts.get(row[document.c.text_digest])
     names = connection.execute(

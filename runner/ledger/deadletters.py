@@ -1,5 +1,6 @@
 """Dead letters: list, group, retry once however many ask, and purge."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -114,7 +115,18 @@ def group_dead(connection: Connection, wanted: DeadFilter) -> list[DeadGroup]:
     return sorted(groups, key=lambda group: (-group.documents, group.signature))
 
 
-def retry_dead(connection: Connection, ids: Sequence[str], *, now_us: int) -> list[str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pins:
+    """Another prompt or ladder for retried documents than their batch's."""
+
+    prompt_version: str
+    prompt_id: str
+    models: tuple[str, ...]
+
+
+def retry_dead(
+    connection: Connection, ids: Sequence[str], *, pins: Pins | None, now_us: int
+) -> list[str]:
     """Queue these dead letters again with a new life; the ids that this call retried.
 
     Two people at once retry once: only the one whose update finds the document dead is answered
@@ -122,6 +134,13 @@ def retry_dead(connection: Connection, ids: Sequence[str], *, now_us: int) -> li
     does one of a cancelled batch.
     """
     retried: list[str] = []
+    own: dict[str, str] = {}
+    if pins is not None:
+        own = {
+            "prompt_version": pins.prompt_version,
+            "prompt_id": pins.prompt_id,
+            "models_json": json.dumps(pins.models),
+        }
     for some in chunks(ids):
         rows = connection.execute(
             update(document)
@@ -150,6 +169,7 @@ def retry_dead(connection: Connection, ids: Sequence[str], *, now_us: int) -> li
                 ambiguous=0,
                 internal_errors=0,
                 reask_json=None,
+                **own,
             )
             .returning(document.c.id)
         ).scalars()

@@ -1,5 +1,6 @@
 """Puts queued documents on the road in fair shares, and takes back what got stuck there."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -160,7 +161,7 @@ class Orphan:
     lease_token: str
     worker_id: str
     history: History
-    models: str
+    models: tuple[str, ...]
     job: str
     attempt_id: str | None
     hold_nusd: int | None
@@ -172,7 +173,7 @@ def orphans(connection: Connection, *, now_us: int) -> list[Orphan]:
     rows = connection.execute(
         select(
             document,
-            batch.c.models_json,
+            batch.c.models_json.label("batch_models_json"),
             batch.c.job,
             attempt.c.id.label("attempt_id"),
             attempt.c.hold_nusd,
@@ -193,7 +194,7 @@ def orphans(connection: Connection, *, now_us: int) -> list[Orphan]:
             lease_token=row.lease_token,
             worker_id=row.worker_id,
             history=history_of(row, now_us=now_us),
-            models=row.models_json,
+            models=tuple(json.loads(row.models_json or row.batch_models_json)),
             job=row.job,
             attempt_id=row.attempt_id,
             hold_nusd=row.hold_nusd,
@@ -213,7 +214,5 @@ def free_answered(connection: Connection, orphaned: Iterable[Orphan], *, now_us:
                 document.c.lease_token == one.lease_token,
                 document.c.state == DocumentState.RUNNING,
             )
-            .values(
-                state=DocumentState.QUEUED, due_us=now_us, lease_token=None, worker_id=None
-            )
+            .values(state=DocumentState.QUEUED, due_us=now_us, lease_token=None, worker_id=None)
         )

@@ -9,7 +9,7 @@ from runner.ledger.money import budget_scope
 from runner.ledger.submission import Batch, batch_from_row
 from runner.ledger.tables import batch, budget, document, source
 from runner.ledger.workers import WorkerRow, living
-from runner.model import OPEN_STATES, DocumentState
+from runner.model import OPEN_STATES, BatchState, DocumentState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +73,7 @@ def batch_standing(connection: Connection, found: Batch) -> BatchStanding:
         states[DocumentState(row.state)] = row.documents
         calls += row.calls
         known = known and not row.unknown
-    money = connection.execute(
-        select(budget).where(budget.c.scope == budget_scope(found.id))
-    ).one()
+    money = connection.execute(select(budget).where(budget.c.scope == budget_scope(found.id))).one()
     return BatchStanding(
         batch=found,
         states=states,
@@ -128,3 +126,18 @@ def all_batches(connection: Connection, *, limit: int) -> list[Batch]:
     """The newest batches first."""
     rows = connection.execute(select(batch).order_by(batch.c.id.desc()).limit(limit))
     return [batch_from_row(row) for row in rows]
+
+
+def has_open_documents(connection: Connection) -> bool:
+    """Whether workers still have something to do: a document that runs, or waits in a batch that
+    is not paused."""
+    waits = (
+        select(document.c.id)
+        .join(batch, batch.c.id == document.c.batch_id)
+        .where(
+            document.c.state.in_(OPEN_STATES),
+            (batch.c.state != BatchState.PAUSED) | (document.c.state == DocumentState.RUNNING),
+        )
+        .limit(1)
+    )
+    return connection.execute(waits).first() is not None

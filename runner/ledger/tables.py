@@ -70,6 +70,10 @@ document = Table(
     Column("position", BigInteger, nullable=False),  # order of submission within the batch
     Column("text_digest", LargeBinary(32)),  # none when unparsable or erased
     Column("text_bytes", BigInteger, nullable=False),
+    # its own pins, when they differ from the batch's: a retry with another prompt or model
+    Column("prompt_version", String(40)),
+    Column("prompt_id", String(40)),
+    Column("models_json", Text),
     Column("state", String(16), nullable=False),
     Column("turn", Integer, nullable=False, server_default="0"),
     Column("due_us", BigInteger, nullable=False),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -35,12 +35,20 @@ class Work:
     models: tuple[str, ...]
     simulated: bool
     text: str
-    history: History
+    history: History  # of deferrals: as of its last write; `history_at` counts on
+    deferred_since_us: int | None
     reask: tuple[FieldError, ...]
     calls: int
     created_us: int
     queued_us: int
     stored: StoredAnswer | None = None
+
+    def history_at(self, now_us: int) -> History:
+        """Its present life with deferrals counted until `now_us`."""
+        since_us = self.deferred_since_us
+        if since_us is None:
+            return self.history
+        return replace(self.history, deferred_s=max(0, now_us - since_us) / 1e6)
 
 
 def load(connection: Connection, tickets: Sequence[Ticket]) -> list[Work | None]:
@@ -52,9 +60,9 @@ def load(connection: Connection, tickets: Sequence[Ticket]) -> list[Work | None]
             select(
                 document,
                 batch.c.job,
-                batch.c.prompt_version,
-                batch.c.prompt_id,
-                batch.c.models_json,
+                batch.c.prompt_version.label("batch_prompt_version"),
+                batch.c.prompt_id.label("batch_prompt_id"),
+                batch.c.models_json.label("batch_models_json"),
                 batch.c.simulated,
             )
             .join(batch, batch.c.id == document.c.batch_id)
@@ -103,12 +111,13 @@ def _work(
         ticket=ticket,
         batch_id=row.batch_id,
         job=row.job,
-        prompt_version=row.prompt_version,
-        prompt_id=row.prompt_id,
-        models=tuple(json.loads(row.models_json)),
+        prompt_version=row.prompt_version or row.batch_prompt_version,
+        prompt_id=row.prompt_id or row.batch_prompt_id,
+        models=tuple(json.loads(row.models_json or row.batch_models_json)),
         simulated=row.simulated,
         text=texts[row.text_digest].decode(),
         history=history_of(row),
+        deferred_since_us=row.deferred_since_us,
         reask=tuple(FieldError(*pair) for pair in json.loads(row.reask_json or "[]")),
         calls=row.calls,
         created_us=row.created_us,

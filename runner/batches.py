@@ -1,0 +1,330 @@
+"""What one does with batches, whoever asks: plan, submit, forecast, sum up, give results."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from runner.budget import PriceList, nusd_to_usd, usd_to_nusd
+from runner.config import Settings
+from runner.errors import NotFoundError, UsageError
+from runner.exporters import ResultError, ResultLine
+from runner.keys import batch_key, trace_id
+from runner.ledger import Ledger
+from runner.ledger.deadletters import DeadFilter, Pins, list_dead, retry_dead
+from runner.ledger.results import Result, results
+from runner.ledger.standing import BatchStanding, batch_standing
+from runner.ledger.submission import (
+    Batch,
+    BatchPlan,
+    add_documents,
+    document_count,
+    find_batch,
+    finish_submission,
+    open_batch,
+)
+from runner.model import DocumentState, History, SourceText
+from runner.pinned import Pinned, PinnedJobs
+from runner.prepare import prepare
+
+CHUNK = 500
+CHUNK_MAX_S = 0.5  # a slow source does not keep finished inputs waiting longer
+
+
+class Summary(BaseModel):
+    """A batch in one line, as `runner run --json` prints it; counts are documents."""
+
+    model_config = ConfigDict(frozen=True)
+
+    batch: str
+    accepted: int
+    duplicate: int
+    rejected: int
+    queued: int  # not ended yet: queued, ready and running
+    done: int
+    review: int
+    dead: int
+    cancelled: int
+    attempts: int
+    cost_usd: Decimal | None  # settled; null when a call's price is unknown
+    held_usd: Decimal
+    ambiguous_usd: Decimal
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a person asked for when submitting; None and () mean the default."""
+
+    job: str
+    inputs: tuple[str, ...] = ()
+    batch: str | None = None
+    prompt: str | None = None
+    models: tuple[str, ...] = ()
+    text_field: str | None = None
+    id_field: str | None = None
+    simulate: bool = False
+    budget_usd: Decimal | None = None
+    weight: int = 1
+
+
+def plan(request: Request, jobs: PinnedJobs) -> tuple[BatchPlan, Pinned]:
+    """Turn a request into what the ledger pins, finding job and prompt.
+
+    Raises JobError when there is no such job, version or lock, UsageError for a bad budget.
+    """
+    if request.budget_usd is not None and request.budget_usd <= 0:
+        raise UsageError(f"a budget must be above 0 USD, not {request.budget_usd}")
+    pinned = jobs.live(request.job, version=request.prompt, models=request.models)
+    options = {"text_field": request.text_field or "", "id_field": request.id_field or ""}
+    asked = {
+        "prompt": request.prompt is not None,
+        "model": bool(request.models),
+        "simulate": request.simulate,
+        "text_field": request.text_field is not None,
+        "id_field": request.id_field is not None,
+    }
+    return (
+        BatchPlan(
+            name=request.batch or _derived_name(request, options),
+            job=request.job,
+            prompt_version=pinned.prompt.version,
+            prompt_id=pinned.prompt_id,
+            models=pinned.models,
+            options=options,
+            simulated=request.simulate,
+            weight=request.weight,
+            budget_nusd=None if request.budget_usd is None else usd_to_nusd(request.budget_usd),
+            pinned=frozenset(name for name, was_asked in asked.items() if was_asked),
+        ),
+        pinned,
+    )
+
+
+def _derived_name(request: Request, options: Mapping[str, str]) -> str:
+    inputs = [one if one == "-" else str(Path(one).absolute()) for one in request.inputs]
+    key = batch_key(
+        request.job,
+        json.dumps(inputs),
+        json.dumps(options, sort_keys=True),
+        json.dumps([request.prompt, request.models, request.simulate]),
+    )
+    return f"{request.job}-{key[1:9]}"
+
+
+@dataclass(slots=True)
+class Submitted:
+    """What a submission did."""
+
+    batch: Batch
+    accepted: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    unparsable: int = 0
+
+
+def submit(
+    ledger: Ledger,
+    planned: BatchPlan,
+    texts: Iterable[SourceText],
+    *,
+    rejected: Callable[[], int] = lambda: 0,
+    on_progress: Callable[[Submitted], None] = lambda _: None,
+    clock_s: Callable[[], float] = time.time,
+) -> Submitted:
+    """Stream inputs into the planned batch in constant memory; doing it again changes nothing.
+
+    Each chunk is acknowledged by its own commit. Raises UsageError when the batch exists and
+    disagrees with what was asked for by name.
+    """
+    with ledger.transaction() as connection:
+        batch = open_batch(connection, planned, now_us=_us(clock_s))
+        position = document_count(connection, batch.id)
+    done = Submitted(batch)
+    for chunk in _chunks(texts):
+        with ledger.transaction() as connection:
+            added = add_documents(
+                connection, batch.id, chunk, first_position=position, now_us=_us(clock_s)
+            )
+        position += added.accepted
+        done.accepted += added.accepted
+        done.duplicate += added.duplicate
+        done.unparsable += added.unparsable
+        on_progress(done)
+    done.rejected = rejected()
+    with ledger.transaction() as connection:
+        finish_submission(connection, batch.id, rejected=done.rejected)
+    return done
+
+
+def _chunks(texts: Iterable[SourceText]) -> Iterator[list[SourceText]]:
+    iterator = iter(texts)
+    while first := list(islice(iterator, 1)):
+        chunk = first
+        began_s = time.monotonic()
+        while len(chunk) < CHUNK and time.monotonic() - began_s < CHUNK_MAX_S:
+            if not (more := list(islice(iterator, 1))):
+                break
+            chunk += more
+        yield chunk
+
+
+def get_batch(ledger: Ledger, id_or_name: str) -> Batch:
+    """The batch of this id or name. Raises NotFoundError."""
+    with ledger.snapshot() as connection:
+        found = find_batch(connection, id_or_name)
+    if found is None:
+        raise NotFoundError(f"no batch {id_or_name!r}; `runner batch list` shows those there are")
+    return found
+
+
+def standing(ledger: Ledger, batch: Batch) -> BatchStanding:
+    """How a batch stands now."""
+    with ledger.snapshot() as connection:
+        found = find_batch(connection, batch.id)
+        assert found is not None
+        return batch_standing(connection, found)
+
+
+def summary(found: BatchStanding, *, seconds: float) -> Summary:
+    """A batch in one line."""
+    return Summary(
+        batch=found.batch.name,
+        accepted=found.accepted,
+        duplicate=found.duplicate,
+        rejected=found.batch.rejected,
+        queued=found.open,
+        done=found.states[DocumentState.DONE],
+        review=found.states[DocumentState.REVIEW],
+        dead=found.states[DocumentState.DEAD],
+        cancelled=found.states[DocumentState.CANCELLED],
+        attempts=found.calls,
+        cost_usd=nusd_to_usd(found.settled_nusd) if found.cost_known else None,
+        held_usd=nusd_to_usd(found.held_nusd),
+        ambiguous_usd=nusd_to_usd(found.ambiguous_nusd),
+        seconds=round(seconds, 3),
+    )
+
+
+def result_lines(ledger: Ledger, batch: Batch) -> Iterator[ResultLine]:
+    """One line a source, in order of submission, from one consistent view."""
+    with ledger.snapshot() as connection:
+        for result in results(connection, batch.id):
+            yield _result_line(result)
+
+
+def _result_line(result: Result) -> ResultLine:
+    ended_well = result.state == DocumentState.DONE
+    return ResultLine(
+        document_id=result.document_id,
+        source=result.source,
+        status=DocumentState(result.state),
+        data=result.data,
+        flags=result.flags,
+        error=None
+        if ended_well or result.reason is None
+        else ResultError(reason=result.reason, message=result.message or ""),
+        prompt=result.prompt_id,
+        model=result.model,
+        attempts=result.calls,
+        cost_usd=None if result.cost_nusd is None else nusd_to_usd(result.cost_nusd),
+        latency_s=None if result.latency_us is None else round(result.latency_us / 1e6, 3),
+        trace_id=trace_id(result.document_id),
+    )
+
+
+class Forecast(BaseModel):
+    """What a run would cost before anything is sent; null at an unknown price."""
+
+    model_config = ConfigDict(frozen=True)
+
+    documents: int
+    unparsable: int
+    input_tokens: int
+    expected_usd: Decimal | None
+    worst_usd: Decimal | None
+    model: str
+
+
+def forecast(
+    pinned: Pinned, texts: Iterable[str | None], *, settings: Settings, prices: PriceList
+) -> Forecast:
+    """Price each document's first call, and the worst case of all its attempts.
+
+    Expected: input tokens (exact where the vocabulary is known) and a quarter of them as output.
+    Worst: every attempt of every document at its hold.
+    """
+    price = prices.price(pinned.models[0])
+    documents = unparsable = input_tokens = worst = 0
+    expected = Decimal(0)
+    for text in texts:
+        if text is None:
+            unparsable += 1
+            continue
+        first = prepare(
+            pinned, text=text, history=History(), reask=(), settings=settings, prices=prices
+        )
+        documents += 1
+        input_tokens += first.input_tokens
+        worst += (first.hold_nusd or 0) * pinned.job.max_attempts
+        if price is not None:
+            output_tokens = first.expected_tokens - first.input_tokens
+            nusd = (
+                first.input_tokens * price.input_nusd_per_token
+                + output_tokens * price.output_nusd_per_token
+            )
+            expected += Decimal(nusd.numerator) / Decimal(nusd.denominator)
+    known = price is not None
+    return Forecast(
+        documents=documents,
+        unparsable=unparsable,
+        input_tokens=input_tokens,
+        expected_usd=nusd_to_usd(round(expected)) if known else None,
+        worst_usd=nusd_to_usd(worst) if known else None,
+        model=pinned.models[0],
+    )
+
+
+def retry(
+    ledger: Ledger,
+    wanted: DeadFilter,
+    *,
+    jobs: PinnedJobs,
+    prompt: str | None = None,
+    models: Sequence[str] = (),
+    clock_s: Callable[[], float] = time.time,
+) -> list[str]:
+    """Queue the wanted dead letters again, once however many ask; the ids that this call retried.
+
+    With `prompt` or `models`, they run with those instead of their batch's. Raises JobError when
+    these do not exist.
+    """
+    with ledger.snapshot() as connection:
+        letters = list_dead(connection, wanted)
+    retried: list[str] = []
+    for job in sorted({letter.job for letter in letters}):
+        ids = [letter.document_id for letter in letters if letter.job == job]
+        pins = _pins(jobs, job, prompt=prompt, models=tuple(models))
+        with ledger.transaction() as connection:
+            retried += retry_dead(connection, ids, pins=pins, now_us=_us(clock_s))
+    return retried
+
+
+def _pins(
+    jobs: PinnedJobs, job: str, *, prompt: str | None, models: tuple[str, ...]
+) -> Pins | None:
+    if prompt is None and not models:
+        return None
+    pinned = jobs.live(job, version=prompt, models=models)
+    return Pins(
+        prompt_version=pinned.prompt.version, prompt_id=pinned.prompt_id, models=pinned.models
+    )
+
+
+def _us(clock_s: Callable[[], float]) -> int:
+    return round(clock_s() * 1e6)

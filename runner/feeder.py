@@ -1,0 +1,193 @@
+"""The leader's duties beside the arq worker: feed the road, sweep what got stuck, bury the dead."""
+
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runner.heartbeat import Heart, Judge
+from runner.keys import Ticket
+from runner.ledger import Ledger
+from runner.ledger.feeding import (
+    Feed,
+    Orphan,
+    feed,
+    free_answered,
+    orphans,
+    ready_tickets,
+    take_back,
+)
+from runner.ledger.outcomes import Finish, Settlement, finish
+from runner.ledger.workers import WorkerRow, bury, leader_id, living, resign, take_lead
+from runner.model import AttemptState, Failure, Fault, Policy
+from runner.queue import ROAD_ERRORS, Road
+from runner.retry import decide, record_attempt, signature
+
+BUSY_TICK_S = 0.05
+IDLE_TICK_S = 0.2
+LOOK_ROUND_S = 1.0
+# documents on the road for each slot of the fleet: one in its slot, one on its way
+WINDOW_PER_SLOT = 2
+WINDOW_MIN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Who lives, as this process sees it."""
+
+    workers: tuple[WorkerRow, ...] = ()
+    leads: bool = False
+
+    @property
+    def window(self) -> int:
+        """How many documents may be on the road and in calls."""
+        return max(WINDOW_MIN, WINDOW_PER_SLOT * sum(worker.slots for worker in self.workers))
+
+
+class Feeder:
+    """Runs in every worker process; only the one that leads acts.
+
+    A Redis that is away stops feeding and nothing else: what is not on the road is found missing
+    and queued again once it is back.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        road: Road,
+        heart: Heart,
+        *,
+        policy_of: Callable[[str, int], Policy],
+        clock_s: Callable[[], float] = time.time,
+        rng: random.Random,
+    ) -> None:
+        self._ledger = ledger
+        self._road = road
+        self._heart = heart
+        self._judge = Judge(host=heart.host, monotonic=time.monotonic)
+        self._policy_of = policy_of
+        self._clock_s = clock_s
+        self._rng = rng
+        self._missing: set[Ticket] = set()
+        self.fleet = Fleet()
+
+    async def run(self) -> None:
+        """Look round, sweep and feed until cancelled."""
+        looked_s = -LOOK_ROUND_S
+        while True:
+            if time.monotonic() - looked_s >= LOOK_ROUND_S:
+                looked_s = time.monotonic()
+                await self._look_round()
+            fed = await self._feed() if self.fleet.leads else 0
+            await asyncio.sleep(BUSY_TICK_S if fed else IDLE_TICK_S)
+
+    async def resign(self) -> None:
+        """Leave the lead to another worker at once."""
+        worker_id = self._heart.row.id
+        await self._ledger.write_one(lambda connection: resign(connection, worker_id))
+
+    async def _look_round(self) -> None:
+        me = self._heart.row.id
+        workers = await self._ledger.read_one(living)
+        others = [worker for worker in workers if worker.id != me]
+        dead = self._judge.dead(others)
+        alive = tuple(worker for worker in workers if worker not in dead)
+        leads = await self._take_or_keep_lead({worker.id for worker in alive})
+        self.fleet = Fleet(workers=alive, leads=leads)
+        if leads:
+            for worker in dead:
+                await self._bury(worker)
+            await self._sweep()
+
+    async def _take_or_keep_lead(self, alive: set[str]) -> bool:
+        me = self._heart.row.id
+        present = await self._ledger.read_one(leader_id)
+        if present == me:
+            return True
+        if present is not None and present in alive:
+            return False
+        return await self._ledger.write_one(
+            lambda connection: take_lead(connection, me, instead_of=present)
+        )
+
+    async def _bury(self, worker: WorkerRow) -> None:
+        sys.stderr.write(f"runner: worker {worker.id} (pid {worker.pid}) is gone; taking over\n")
+        await self._ledger.write_one(lambda connection: bury(connection, worker.id))
+
+    async def _sweep(self) -> None:
+        """Take back what dead workers left and what the road lost."""
+        now_us = self._now_us()
+        left = await self._ledger.read_one(lambda connection: orphans(connection, now_us=now_us))
+        answered = [one for one in left if one.answered]
+        if answered:
+            await self._ledger.write_one(
+                lambda connection: free_answered(connection, answered, now_us=now_us)
+            )
+        for one in left:
+            if not one.answered:
+                await self._ledger.write(finish, self._end_of_orphan(one))
+        try:
+            await self._sweep_road()
+        except ROAD_ERRORS as error:
+            self._heart.note = f"Redis away: {error}"
+        else:
+            self._heart.note = None
+
+    def _end_of_orphan(self, one: Orphan) -> Finish:
+        """A call whose worker died: nobody knows how it ended, so it counts as paid."""
+        failure = Failure(
+            Fault.AMBIGUOUS, f"worker {one.worker_id} was lost during the call; it may be billed"
+        )
+        policy = self._policy_of(one.job, len(one.models))
+        history = record_attempt(one.history, failure)
+        settlement = None
+        if one.attempt_id is not None:
+            settlement = Settlement(
+                attempt_id=one.attempt_id,
+                state=AttemptState.AMBIGUOUS,
+                cost_nusd=None,
+                ambiguous_nusd=one.hold_nusd or 0,
+            )
+        return Finish(
+            ticket=one.ticket,
+            outcome=decide(failure, history, policy, self._rng),
+            signature=signature(failure),
+            now_us=self._now_us(),
+            lease_token=one.lease_token,
+            settlement=settlement,
+        )
+
+    async def _sweep_road(self) -> None:
+        held = await self._road.held()
+        numbers = {worker.number for worker in self.fleet.workers}
+        lost = [ticket for number, some in held.items() if number not in numbers for ticket in some]
+        await self._queue_again(lost)
+        await self._road.forget(lost)
+        ready = await self._ledger.read_one(ready_tickets)
+        missing = set(await self._road.missing(ready))
+        # seen missing twice in succession: not merely fed or finished this very moment
+        await self._queue_again(missing & self._missing)
+        self._missing = missing
+
+    async def _queue_again(self, tickets: "list[Ticket] | set[Ticket]") -> None:
+        if tickets:
+            now_us = self._now_us()
+            await self._ledger.write_one(
+                lambda connection: take_back(connection, tickets, now_us=now_us)
+            )
+
+    async def _feed(self) -> int:
+        wish = Feed(worker_id=self._heart.row.id, window=self.fleet.window, now_us=self._now_us())
+        tickets = await self._ledger.write(feed, wish)
+        try:
+            await self._road.push(tickets)
+        except ROAD_ERRORS as error:
+            # they are ready and not on the road: the sweep queues them again
+            self._heart.note = f"Redis away: {error}"
+            await asyncio.sleep(LOOK_ROUND_S)
+        return len(tickets)
+
+    def _now_us(self) -> int:
+        return round(self._clock_s() * 1e6)

@@ -1,0 +1,420 @@
+"""The road of one document through one turn, top to bottom.
+
+    load ▸ prepare ▸ limiter ▸ hold + intent ▸ call ▸ raw answer stored ▸ read ▸ validate ▸ Outcome
+
+Steps run in a straight line; what went wrong is a value; `decide` turns it into an outcome; the
+ledger writes it. The one broad catch is `run_turn`, the top of a document's life.
+"""
+
+import asyncio
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from runner.budget import PriceList, cost_nusd
+from runner.completion import Reading, read_answer
+from runner.config import Settings
+from runner.errors import ConfigError, JobError, RoadError
+from runner.keys import Ticket, new_id
+from runner.ledger import Ledger
+from runner.ledger.calls import split_request
+from runner.ledger.events import note
+from runner.ledger.gate import Claim, Refusal, Release, claim, release
+from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
+from runner.ledger.work import Work, load
+from runner.limiter import Grant, Limiter, OverLimitError
+from runner.model import (
+    Again,
+    AttemptState,
+    Call,
+    Dead,
+    DeadReason,
+    Done,
+    Failure,
+    Fault,
+    Outcome,
+    RawAnswer,
+    Unanswered,
+)
+from runner.pinned import Pinned, PinnedJobs
+from runner.prepare import Prepared, prepare
+from runner.provider import Provider
+from runner.retry import decide, record_attempt, signature
+from runner.validate import validate
+
+CANNOT_LOAD_WAIT_S = 30
+
+
+class ProviderFor(Protocol):
+    """Gives the provider that serves a model now."""
+
+    async def __call__(self, model: str, *, simulated: bool) -> Provider:
+        """Raise ConfigError when the model cannot be called, RoadError when its server is away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """The parts a turn works with, built once per process and passed in."""
+
+    ledger: Ledger
+    jobs: PinnedJobs
+    settings: Settings
+    limiter: Limiter
+    provider_for: ProviderFor
+    prices: PriceList
+    worker_id: Callable[[], str]
+    on_hindrance: Callable[[str], None]  # what keeps this worker from a document, for `status`
+    rng: random.Random
+    clock_s: Callable[[], float] = time.time
+    monotonic_ns: Callable[[], int] = time.monotonic_ns
+
+    def now_us(self) -> int:
+        """The wall clock, for records."""
+        return round(self.clock_s() * 1e6)
+
+
+@dataclass(slots=True)
+class Turn:
+    """One document on its way through one turn: what has been promised or spent so far."""
+
+    work: Work
+    pinned: Pinned
+    started_ns: int
+    model: str
+    lease_token: str | None = None
+    attempt_id: str | None = None
+    hold_nusd: int | None = None
+    answer: RawAnswer | None = None  # durable
+
+
+class Pipeline:
+    """Takes tickets through their turn. `calling` are those past the gate: money is at stake."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self.calling: set[Ticket] = set()
+
+    async def run_turn(self, ticket: Ticket) -> None:
+        """Take one document through one turn; a stale ticket is passed over.
+
+        Cancelled before the gate, the document is released; cancelled during the call, the call
+        counts as possibly paid. Any other exception is a bug: it is written down and the document
+        comes back later.
+        """
+        work = await self._tools.ledger.read(load, ticket)
+        if work is None:
+            return
+        pinned = self._pin(work)
+        if pinned is None:
+            await self._release(ticket, wait_s=CANNOT_LOAD_WAIT_S)
+            return
+        turn = Turn(work, pinned, self._tools.monotonic_ns(), _model_of(work, pinned))
+        try:
+            await self._take(turn)
+        except asyncio.CancelledError:
+            await self._abandon(turn)
+        except Exception as error:  # noqa: BLE001 - the top of a document's life
+            await self._conclude(turn, await self._our_bug(turn, error))
+        finally:
+            self.calling.discard(ticket)
+
+    # ------------------------------------------------------------ the straight line
+
+    async def _take(self, turn: Turn) -> None:
+        if turn.work.stored is not None:
+            await self._read_again(turn)
+            return
+        prepared = self._prepare(turn)
+        provider = await self._provider(turn, prepared)
+        if isinstance(provider, Failure):
+            await self._conclude(turn, provider)
+            return
+        try:
+            grant = await self._tools.limiter.acquire(
+                prepared.model, tokens=prepared.expected_tokens
+            )
+        except OverLimitError as error:
+            await self._finish(turn, Dead(DeadReason.OVER_RATE_LIMIT, _too_long(str(error))))
+            return
+        try:
+            await self._call(turn, prepared, provider, grant)
+        finally:
+            self._tools.limiter.release(grant)
+
+    async def _call(self, turn: Turn, prepared: Prepared, provider: Provider, grant: Grant) -> None:
+        if not await self._pass_gate(turn, prepared, grant):
+            self._tools.limiter.refund(grant)
+            return
+        assert turn.attempt_id is not None
+        answer = await provider.call(
+            Call(turn.attempt_id, prepared.model, prepared.body, prepared.deadline_s)
+        )
+        match answer:
+            case Unanswered():
+                failure = Failure(answer.fault, answer.message)
+                if answer.fault is Fault.NOT_SENT:
+                    self._tools.limiter.refund(grant)
+                await self._conclude(turn, failure, unanswered=answer)
+            case RawAnswer():
+                if await self._store(turn, answer):
+                    await self._judge(turn, answer)
+
+    async def _read_again(self, turn: Turn) -> None:
+        """Conclude an attempt whose raw answer outlived its worker: paid once, read again free."""
+        stored = turn.work.stored
+        assert stored is not None
+        turn.attempt_id, turn.model, turn.hold_nusd = (
+            stored.attempt_id,
+            stored.model,
+            stored.hold_nusd,
+        )
+        if await self._claim(turn, head=b"", tail=None, limiter_wait_us=0, stored=True):
+            turn.answer = stored.answer
+            await self._judge(turn, stored.answer)
+
+    async def _judge(self, turn: Turn, answer: RawAnswer) -> None:
+        began_ns = self._tools.monotonic_ns()
+        reading = read_answer(answer)
+        verdict = self._verdict(turn, reading)
+        if isinstance(verdict, Failure) and verdict.fault is Fault.RATE_LIMITED:
+            self._tools.limiter.pause(turn.model, seconds=verdict.retry_after_s or 1.0)
+        parse_us = (self._tools.monotonic_ns() - began_ns) // 1000
+        await self._conclude(turn, verdict, reading=reading, parse_us=parse_us)
+
+    def _verdict(self, turn: Turn, reading: Reading) -> Done | Failure:
+        if reading.failure is not None:
+            return reading.failure
+        assert reading.completion is not None
+        judged = validate(
+            reading.completion.text,
+            schema=turn.pinned.job.schema,
+            checks=turn.pinned.job.checks,
+            document=turn.work.text,
+        )
+        return judged if isinstance(judged, Failure) else Done(judged.data_json, judged.flags)
+
+    # ------------------------------------------------------------ steps
+
+    def _pin(self, work: Work) -> Pinned | None:
+        try:
+            return self._tools.jobs.of_batch(
+                work.job,
+                version=work.prompt_version,
+                expected_id=work.prompt_id,
+                models=work.models,
+            )
+        except JobError as error:
+            self._tools.on_hindrance(str(error))
+            return None
+
+    def _prepare(self, turn: Turn) -> Prepared:
+        return prepare(
+            turn.pinned,
+            text=turn.work.text,
+            history=turn.work.history,
+            reask=turn.work.reask,
+            settings=self._tools.settings,
+            prices=self._tools.prices,
+        )
+
+    async def _provider(self, turn: Turn, prepared: Prepared) -> Provider | Failure:
+        """Who will be asked, or why nobody can be."""
+        window = self._tools.settings.model(prepared.model).context_tokens
+        if window is not None and prepared.input_tokens + prepared.max_output_tokens > window:
+            return _too_long(
+                f"{prepared.input_tokens} input and {prepared.max_output_tokens} output tokens "
+                f"do not fit the context of {prepared.model} ({window} tokens)"
+            )
+        try:
+            return await self._tools.provider_for(prepared.model, simulated=turn.work.simulated)
+        except ConfigError as error:
+            return Failure(Fault.BAD_KEY, str(error))
+        except RoadError as error:
+            return Failure(Fault.NOT_SENT, str(error))
+
+    async def _pass_gate(self, turn: Turn, prepared: Prepared, grant: Grant) -> bool:
+        head, tail = split_request(prepared.body, turn.work.text)
+        turn.attempt_id = new_id("a", clock_s=self._tools.clock_s)
+        turn.hold_nusd = prepared.hold_nusd
+        return await self._claim(turn, head=head, tail=tail, limiter_wait_us=grant.waited_us)
+
+    async def _claim(
+        self,
+        turn: Turn,
+        *,
+        head: bytes,
+        tail: bytes | None,
+        limiter_wait_us: int,
+        stored: bool = False,
+    ) -> bool:
+        assert turn.attempt_id is not None
+        now_us = self._tools.now_us()
+        token = new_id("l", clock_s=self._tools.clock_s)
+        waited_us = max(0, now_us - turn.work.queued_us - limiter_wait_us)
+        refusal: Refusal | None = await self._tools.ledger.write(
+            claim,
+            Claim(
+                ticket=turn.work.ticket,
+                lease_token=token,
+                worker_id=self._tools.worker_id(),
+                attempt_id=turn.attempt_id,
+                model=turn.model,
+                prompt_id=turn.pinned.prompt_id,
+                request_head=head,
+                request_tail=tail,
+                hold_nusd=turn.hold_nusd,
+                queue_wait_us=waited_us,
+                limiter_wait_us=limiter_wait_us,
+                now_us=now_us,
+                again_of_stored=stored,
+            ),
+        )
+        if refusal is None:
+            turn.lease_token = token
+            self.calling.add(turn.work.ticket)
+        return refusal is None
+
+    async def _store(self, turn: Turn, answer: RawAnswer) -> bool:
+        assert turn.attempt_id is not None
+        assert turn.lease_token is not None
+        kept = await self._tools.ledger.write(
+            store_answers,
+            Answer(
+                attempt_id=turn.attempt_id,
+                lease_token=turn.lease_token,
+                document_id=turn.work.ticket.document_id,
+                answer=answer,
+            ),
+        )
+        if kept:
+            turn.answer = answer
+        return kept
+
+    async def _release(self, ticket: Ticket, *, wait_s: float = 0.0) -> None:
+        due_us = self._tools.now_us() + round(wait_s * 1e6)
+        await self._tools.ledger.write(release, Release(ticket, due_us))
+
+    # ------------------------------------------------------------ endings
+
+    async def _abandon(self, turn: Turn) -> None:
+        """End a turn that a drain or an abort cut off."""
+        if turn.lease_token is None:
+            await self._release(turn.work.ticket)
+        elif turn.answer is None:
+            failure = Failure(Fault.AMBIGUOUS, "aborted during the call; it may be billed")
+            await self._conclude(turn, failure)
+
+    async def _our_bug(self, turn: Turn, error: Exception) -> Failure:
+        """Write an unexpected exception down, without the text of exceptions that quote data."""
+        frames = traceback.extract_tb(error.__traceback__)
+        where = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in reversed(frames))
+        message = f"{type(error).__name__} at {where[:200]}"
+        document_id = turn.work.ticket.document_id
+        sys.stderr.write(f"runner: internal error on {document_id}: {message}\n")
+        now_us = self._tools.now_us()
+        await self._tools.ledger.write_one(
+            lambda connection: note(
+                connection,
+                "internal_error",
+                message,
+                batch_id=turn.work.batch_id,
+                document_id=document_id,
+                now_us=now_us,
+            )
+        )
+        return Failure(Fault.INTERNAL_ERROR, message)
+
+    async def _conclude(
+        self,
+        turn: Turn,
+        verdict: Done | Failure,
+        *,
+        reading: Reading | None = None,
+        unanswered: Unanswered | None = None,
+        parse_us: int | None = None,
+    ) -> None:
+        outcome: Outcome
+        if isinstance(verdict, Done):
+            outcome = verdict
+        else:
+            history = record_attempt(turn.work.history_at(self._tools.now_us()), verdict)
+            outcome = decide(verdict, history, turn.pinned.policy, self._tools.rng)
+        settlement = self._settlement(turn, outcome, reading, unanswered, parse_us)
+        await self._finish(turn, outcome, settlement=settlement)
+
+    def _settlement(
+        self,
+        turn: Turn,
+        outcome: Outcome,
+        reading: Reading | None,
+        unanswered: Unanswered | None,
+        parse_us: int | None,
+    ) -> Settlement | None:
+        """What the attempt cost; None when nothing was called, or when it will be read again."""
+        if turn.lease_token is None or turn.attempt_id is None:
+            return None
+        if turn.answer is not None and reading is None and isinstance(outcome, Again):
+            return None  # our own bug while reading: the paid answer stays for the next turn
+        if reading is None and turn.answer is not None:
+            reading = read_answer(turn.answer)
+        state, cost, unsure = self._price(turn, reading, unanswered)
+        elapsed = turn.answer or unanswered
+        return Settlement(
+            attempt_id=turn.attempt_id,
+            state=state,
+            cost_nusd=cost,
+            ambiguous_nusd=unsure,
+            usage=reading.completion.usage if reading and reading.completion else None,
+            response_us=elapsed.elapsed_us if elapsed else None,
+            parse_us=parse_us,
+            total_us=(self._tools.monotonic_ns() - turn.started_ns) // 1000,
+        )
+
+    def _price(
+        self, turn: Turn, reading: Reading | None, unanswered: Unanswered | None
+    ) -> tuple[AttemptState, int | None, int]:
+        """State, settled cost and ambiguous cost of the attempt (nano-dollars)."""
+        if unanswered is not None and unanswered.fault is Fault.NOT_SENT:
+            return AttemptState.NOT_SENT, 0, 0
+        if reading is None:
+            return AttemptState.AMBIGUOUS, None, turn.hold_nusd or 0
+        price = self._tools.prices.price(turn.model)
+        completion = reading.completion
+        if completion is not None and completion.usage_reported:
+            cost = None if price is None else cost_nusd(price, completion.usage)
+            return AttemptState.CONCLUDED, cost, 0
+        assert turn.answer is not None
+        if turn.answer.status >= 400:  # noqa: PLR2004 - HTTP errors are not billed
+            return AttemptState.CONCLUDED, 0, 0
+        # a success that does not say what it used: it may be billed up to the hold
+        return AttemptState.AMBIGUOUS, None, turn.hold_nusd or 0
+
+    async def _finish(
+        self, turn: Turn, outcome: Outcome, *, settlement: Settlement | None = None
+    ) -> None:
+        failure = None if isinstance(outcome, Done) else outcome.failure
+        await self._tools.ledger.write(
+            finish,
+            Finish(
+                ticket=turn.work.ticket,
+                outcome=outcome,
+                signature="" if failure is None else signature(failure),
+                now_us=self._tools.now_us(),
+                lease_token=turn.lease_token,
+                settlement=settlement,
+                model=turn.model,
+                prompt_id=turn.pinned.prompt_id,
+            ),
+        )
+
+
+def _model_of(work: Work, pinned: Pinned) -> str:
+    return pinned.models[min(work.history.ladder_step, len(pinned.models) - 1)]
+
+
+def _too_long(message: str) -> Failure:
+    return Failure(Fault.TOO_LONG, message)

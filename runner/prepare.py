@@ -1,0 +1,77 @@
+"""Prepares a document's next call: exact bytes, expected tokens, and the money to set aside."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.budget import PriceList, hold_nusd
+from runner.config import Settings
+from runner.model import FieldError, History
+from runner.pinned import Pinned
+from runner.prompts import render
+from runner.request import build_body
+from runner.tokens import bound, estimate
+
+# of the answer, for the limiter: what an extraction usually gives back per token it reads
+EXPECTED_OUTPUT_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A call that is ready to be waited for, held for and sent."""
+
+    model: str
+    body: bytes
+    expected_tokens: int  # input and output, for the limiter
+    input_tokens: int  # exact where the vocabulary is known
+    max_output_tokens: int
+    hold_nusd: int | None  # none: price unknown
+    deadline_s: float
+
+
+def prepare(
+    pinned: Pinned,
+    *,
+    text: str,
+    history: History,
+    reask: Sequence[FieldError],
+    settings: Settings,
+    prices: PriceList,
+) -> Prepared:
+    """Build the next call of a document from its text and history.
+
+    Raises JobError when the prompt cannot be rendered.
+    """
+    model = pinned.models[min(history.ladder_step, len(pinned.models) - 1)]
+    served = settings.model(model)
+    api_model = served.api_model or model
+    output_max = _max_output_tokens(pinned, doubled=history.output_doubled)
+    rendered = render(pinned.prompt, document=text)
+    body = build_body(
+        api_model=api_model,
+        rendered=rendered,
+        schema=pinned.schema,
+        schema_name=pinned.name,
+        structured_output=served.structured_output,
+        parameters=pinned.prompt.parameters,
+        max_output_tokens=output_max,
+        reask=reask,
+    )
+    input_tokens = estimate(body.decode(), model=api_model)
+    price = prices.price(model)
+    return Prepared(
+        model=model,
+        body=body,
+        expected_tokens=input_tokens
+        + min(output_max, 64 + round(input_tokens * EXPECTED_OUTPUT_SHARE)),
+        input_tokens=input_tokens,
+        max_output_tokens=output_max,
+        hold_nusd=None
+        if price is None
+        else hold_nusd(price, input_tokens_bound=bound(len(body)), max_output_tokens=output_max),
+        deadline_s=served.timeout_s,
+    )
+
+
+def _max_output_tokens(pinned: Pinned, *, doubled: bool) -> int:
+    once = pinned.prompt.parameters.max_output_tokens or pinned.job.max_output_tokens
+    return 2 * once if doubled else once

@@ -1,0 +1,382 @@
+"""Versioned prompts: reads, renders and locks the `prompts/<version>.md` of a job.
+
+A prompt file is TOML front matter between two lines `+++` (model parameters), then a `# system` and
+a `# user` section in Jinja2. The user section holds the document once, as
+`<document>`, newline, `{{ document }}`, newline, `</document>`; `{{ source }}` is its name. The
+system section knows no variable: it is the same for every document, so it is stored once and the
+provider's prompt cache can hold it.
+
+`prompts.lock` is TOML:
+
+    live = "v1"                   # the version that a new batch pins
+
+    [versions.v1]
+    content_hash = "sha256:..."   # of the text of prompts/v1.md
+    prompt_id = "p..."            # of all that shapes the request, see `prompt_id`
+    locked_at = 2026-11-23        # UTC
+
+A locked version never changes: a new wording is a new version.
+"""
+
+import json
+import re
+import time
+import tomllib
+from base64 import b32encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import tomlkit
+from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from runner.errors import JobError
+from runner.keys import content_digest
+from runner.model import FieldError
+
+PROMPTS_FOLDER = "prompts"
+LOCK_FILE = "prompts.lock"
+REASK_ERRORS_MAX = 20
+REASK_MESSAGE_CHARS_MAX = 300
+
+REPAIR_PROMPT = """\
+A previous answer for this document was not accepted. Extract the whole record again from the \
+document above and mend these fields:
+{errors}
+Answer with the complete record, not only with the mended fields."""
+
+_FENCE = "+++"
+_PROBE = "text of a document, for trial"
+_SECTIONS = re.compile(r"^# (system|user)[ \t]*$", re.MULTILINE)
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
+# Anything that a model could take for our delimiter, opening or closing.
+_DELIMITER = re.compile(r"<(?=\s*/?\s*document)", re.IGNORECASE)
+
+
+class Parameters(BaseModel):
+    """The model parameters that a prompt's front matter may set; what is absent is not sent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+    max_output_tokens: int | None = Field(default=None, ge=1)  # instead of the job's
+
+
+@dataclass(frozen=True, slots=True)
+class PromptVersion:
+    """One version of a prompt as its file states it."""
+
+    version: str
+    system_template: str
+    user_template: str
+    parameters: Parameters
+    content_hash: str  # "sha256:" and the hash of the file's text
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPrompt:
+    """The two messages for one document; `system` is equal for all documents of a version."""
+
+    system: str
+    user: str
+
+
+class LockedVersion(BaseModel):
+    """What was frozen when a version was locked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    content_hash: str
+    prompt_id: str
+    locked_at: date
+
+
+class Lock(BaseModel):
+    """A job's prompts.lock: the live version, and every version that was ever locked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    live: str
+    versions: dict[str, LockedVersion]
+
+
+def load_prompt(folder: Path, version: str) -> PromptVersion:
+    """Read `prompts/<version>.md` of the job in `folder`.
+
+    Raises JobError when the version does not exist (naming those that do) or its file is malformed.
+    """
+    path = _prompt_path(folder, version)
+    if not _VERSION.fullmatch(version):
+        raise JobError(f"prompt version {version!r} is no name of a version, such as v1")
+    if not path.is_file():
+        there = ", ".join(sorted(found.stem for found in path.parent.glob("*.md"))) or "none"
+        raise JobError(f"prompt version {version!r}: {path} does not exist; there are: {there}")
+    return parse_prompt(_read_text(path), version=version, where=str(path))
+
+
+def parse_prompt(text: str, *, version: str, where: str) -> PromptVersion:
+    """Parse a prompt file's text and render it once for trial; `where` names it in messages.
+
+    Raises JobError when the front matter, a section, the document's place or a variable is wrong.
+    """
+    parameters, body = _front_matter(text, where)
+    system, user = _sections(body, where)
+    prompt = PromptVersion(version, system, user, parameters, _hash(text))
+    try:
+        rendered = render(prompt, document=_PROBE, source="name of a source")
+    except JobError as error:
+        raise JobError(f"{where}: {error}") from error
+    place = f"<document>\n{_PROBE}\n</document>"
+    around = rendered.user.replace(place, "")
+    if rendered.user.count(place) != 1 or _PROBE in around or _DELIMITER.search(around):
+        raise JobError(
+            f"{where}: the # user section must hold the document exactly once, as the three lines"
+            " <document>, {{ document }}, </document>, with no other such tag"
+        )
+    return prompt
+
+
+def prompt_id(prompt: PromptVersion, *, models: tuple[str, ...], schema: Mapping[str, Any]) -> str:
+    """Return the id of all that shapes a request but the document: `p` and 16 base-32 characters.
+
+    It covers templates, parameters, the model ladder, the strict schema (order of keys included:
+    models answer in that order) and the repair prompt.
+    """
+    shaping = {
+        "system": prompt.system_template,
+        "user": prompt.user_template,
+        "parameters": prompt.parameters.model_dump(exclude_none=True),
+        "models": models,
+        "schema": schema,
+        "repair": REPAIR_PROMPT,
+    }
+    digest = content_digest(json.dumps(shaping, separators=(",", ":")).encode())
+    return "p" + b32encode(digest[:10]).decode().lower()
+
+
+def render(prompt: PromptVersion, *, document: str, source: str) -> RenderedPrompt:
+    """Render the messages for one document.
+
+    The document's text appears verbatim between its tags, except that a `<` that begins a
+    `<document>` or `</document>` tag inside it is written `&lt;`: no text can end its delimiter.
+    Raises JobError when a template uses a variable that does not exist or fails otherwise.
+    """
+    try:
+        return RenderedPrompt(
+            system=_constant(prompt.system_template),
+            user=_compiled(prompt.user_template).render(
+                document=_as_data(document), source=_as_data(" ".join(source.split()))
+            ),
+        )
+    except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+        raise JobError(f"prompt {prompt.version} cannot be rendered: {error}") from error
+
+
+def render_reask(errors: Sequence[FieldError]) -> str:
+    """Return what a re-ask says after the document: paths and errors, never the former answer.
+
+    At most REASK_ERRORS_MAX errors are named, each cut to REASK_MESSAGE_CHARS_MAX characters.
+    """
+    lines = [f"- {_short(error.path) or 'record'}: {_short(error.message)}" for error in errors]
+    unnamed = len(lines) - REASK_ERRORS_MAX
+    if unnamed > 0:
+        lines[REASK_ERRORS_MAX:] = [f"- and {unnamed} more of the same kind"]
+    return REPAIR_PROMPT.format(errors="\n".join(lines))
+
+
+def read_lock(folder: Path) -> Lock:
+    """Read the prompts.lock of the job in `folder`; raises JobError when missing or malformed."""
+    path = folder / LOCK_FILE
+    if not path.is_file():
+        raise JobError(f"{path} does not exist: `runner prompt lock {folder.name} v1` writes it")
+    try:
+        lock = Lock.model_validate(tomllib.loads(_read_text(path)))
+    except tomllib.TOMLDecodeError as error:
+        raise JobError(f"{path}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise JobError(f"{path}: {_problems(error)}") from error
+    if lock.live not in lock.versions:
+        raise JobError(f"{path}: live version {lock.live!r} is not locked; lock it first")
+    return lock
+
+
+def lock_version(
+    folder: Path,
+    version: str,
+    *,
+    models: tuple[str, ...],
+    schema: Mapping[str, Any],
+    clock_s: Callable[[], float] = time.time,
+) -> Lock:
+    """Freeze a version in prompts.lock; the first version ever locked becomes the live one.
+
+    Locking the same thing again changes nothing. Raises JobError when the version is locked already
+    and its text, the schema or the model ladder has changed since.
+    """
+    prompt = load_prompt(folder, version)
+    new = LockedVersion(
+        content_hash=prompt.content_hash,
+        prompt_id=prompt_id(prompt, models=models, schema=schema),
+        locked_at=datetime.fromtimestamp(clock_s(), UTC).date(),
+    )
+    path = folder / LOCK_FILE
+    lock = read_lock(folder) if path.exists() else Lock(live=version, versions={})
+    if version in lock.versions:
+        changes = _changes(lock.versions[version], new)
+        if changes:
+            raise JobError(
+                f"prompt {folder.name}/{version} is locked and its {changes}: locked versions never"
+                f" change; write the new one to {_prompt_path(folder, 'v<next>')} and lock that"
+            )
+        return lock
+    _write_locked(path, version, new)
+    return read_lock(folder)
+
+
+def verify_lock(folder: Path, *, models: tuple[str, ...], schema: Mapping[str, Any]) -> list[str]:
+    """Return what does not match the lock, one sentence each; an empty list when all is well.
+
+    Every locked version's text must be unchanged; of the live one also schema, models and repair
+    prompt (older ones were locked with what held then).
+    """
+    try:
+        lock = read_lock(folder)
+    except JobError as error:
+        return [str(error)]
+    problems = []
+    for version, locked in lock.versions.items():
+        try:
+            prompt = load_prompt(folder, version)
+        except JobError as error:
+            problems.append(str(error))
+            continue
+        is_live = version == lock.live
+        now = LockedVersion(
+            content_hash=prompt.content_hash,
+            prompt_id=prompt_id(prompt, models=models, schema=schema)
+            if is_live
+            else locked.prompt_id,
+            locked_at=locked.locked_at,
+        )
+        changes = _changes(locked, now)
+        if changes:
+            problems.append(
+                f"prompt {folder.name}/{version} was locked on {locked.locked_at} and its {changes}"
+                " since: undo that, or make it a new version"
+            )
+    return problems
+
+
+@cache
+def _environment() -> SandboxedEnvironment:
+    return SandboxedEnvironment(
+        undefined=StrictUndefined,
+        autoescape=False,  # a prompt is plain text, not a page
+        keep_trailing_newline=True,
+    )
+
+
+@lru_cache(maxsize=256)
+def _compiled(template: str) -> Template:
+    return _environment().from_string(template)
+
+
+@lru_cache(maxsize=256)
+def _constant(template: str) -> str:
+    return _compiled(template).render()
+
+
+def _as_data(text: str) -> str:
+    return _DELIMITER.sub("&lt;", text)
+
+
+def _short(text: str) -> str:
+    line = _as_data(" ".join(text.split()))
+    if len(line) > REASK_MESSAGE_CHARS_MAX:
+        return line[: REASK_MESSAGE_CHARS_MAX - 1] + "…"
+    return line
+
+
+def _front_matter(text: str, where: str) -> tuple[Parameters, str]:
+    lines = text.splitlines(keepends=True)
+    fences = [place for place, line in enumerate(lines) if line.rstrip() == _FENCE][:2]
+    if len(fences) != len(("open", "close")) or fences[0] != 0:
+        raise JobError(f"{where}: must begin with TOML front matter between two lines {_FENCE}")
+    try:
+        found = tomllib.loads("".join(lines[1 : fences[1]]))
+        return Parameters.model_validate(found), "".join(lines[fences[1] + 1 :])
+    except tomllib.TOMLDecodeError as error:
+        raise JobError(f"{where}: front matter is not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise JobError(f"{where}: front matter: {_problems(error)}") from error
+
+
+def _sections(body: str, where: str) -> tuple[str, str]:
+    before, *parts = _SECTIONS.split(body)
+    if before.strip() or parts[::2] != ["system", "user"]:
+        raise JobError(
+            f"{where}: after the front matter come one `# system` and one `# user` section,"
+            " in this order"
+        )
+    return parts[1].strip(), parts[3].strip()
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+    )
+
+
+def _prompt_path(folder: Path, version: str) -> Path:
+    return folder / PROMPTS_FOLDER / f"{version}.md"
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise JobError(f"{path}: not UTF-8 text: {error}; save it as UTF-8") from error
+
+
+def _hash(text: str) -> str:
+    return "sha256:" + content_digest(text.encode()).hex()
+
+
+def _changes(locked: LockedVersion, now: LockedVersion) -> str:
+    if locked.content_hash != now.content_hash:
+        return "text changed"
+    if locked.prompt_id != now.prompt_id:
+        return (
+            f"schema, models or repair prompt changed (id {locked.prompt_id} became"
+            f" {now.prompt_id})"
+        )
+    return ""
+
+
+def _write_locked(path: Path, version: str, locked: LockedVersion) -> None:
+    """Add a version, keeping what the file says already; a crash leaves the old file or the new."""
+    if path.exists():
+        text = tomlkit.parse(_read_text(path))
+    else:
+        text = tomlkit.document()
+        text.add(tomlkit.comment("Written by `runner prompt lock`; locked versions never change."))
+        text.add("live", tomlkit.item(version))
+        text.add("versions", tomlkit.table(is_super_table=True))
+    versions = text["versions"]
+    assert isinstance(versions, tomlkit.items.Table), "read_lock has checked the file"
+    entry = tomlkit.table()
+    entry.update(locked.model_dump())
+    versions.append(version, entry)
+    draft = path.with_suffix(".lock.new")
+    draft.write_text(tomlkit.dumps(text), encoding="utf-8")
+    draft.replace(path)

@@ -1,0 +1,278 @@
+"""One worker process: an arq worker, its heart and its feeder, from birth to a graceful end."""
+
+import asyncio
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from arq.worker import Worker
+
+from runner.budget import PriceList
+from runner.config import Settings
+from runner.endpoints import Endpoints
+from runner.errors import RoadError
+from runner.feeder import Feeder
+from runner.heartbeat import Heart
+from runner.keys import Ticket
+from runner.ledger import Ledger
+from runner.ledger.engine import sqlite_url
+from runner.ledger.gate import Release, release
+from runner.ledger.standing import has_open_documents
+from runner.limiter import ProcessLimiter
+from runner.pinned import PinnedJobs
+from runner.pipeline import Pipeline, Tools
+from runner.queue import ROAD_ERRORS, Road
+
+ROAD_RETRY_FIRST_S = 0.1
+ROAD_RETRY_MAX_S = 2.0
+EMPTY_CHECK_S = 0.5
+DRAIN_MARGIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """How one worker process works."""
+
+    slots: int = 100  # documents at once
+    until_empty: bool = False
+    drain_s: float | None = None  # none: the longest deadline of a call
+    stop_on_eof: bool = False  # drain when standard input ends: the parent is gone
+
+
+class WorkerProcess:
+    """Takes documents from the road until told to stop; `run` returns when all is written down.
+
+    The first SIGTERM or SIGINT drains: nothing new is called, waiting documents go back to the
+    queue, calls in flight finish and are recorded. A second one aborts: calls in flight are listed
+    as possibly paid.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: WorkerOptions,
+        *,
+        clock_s: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._settings = settings
+        self._options = options
+        self._clock_s = clock_s
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
+        self._crew: dict[Ticket, asyncio.Task[None]] = {}
+        self._stop = asyncio.Event()
+        self._abort = asyncio.Event()
+        self._arq: Worker | None = None
+
+    async def run(self) -> None:
+        """Work until drained. Raises RoadError or LedgerError when it cannot even begin."""
+        self._ledger = Ledger(self._settings.ledger_url or sqlite_url(self._settings.ledger_path))
+        self._endpoints = Endpoints(self._settings)
+        try:
+            await self._begin()
+            await self._work()
+            await self._drain()
+        finally:
+            await self._endpoints.aclose()
+            self._ledger.close()
+
+    # ------------------------------------------------------------ birth
+
+    async def _begin(self) -> None:
+        self._heart = Heart(self._ledger, slots=self._options.slots, clock_s=self._clock_s)
+        jobs = PinnedJobs(self._settings.job_folders)
+        self._limiter = ProcessLimiter(self._settings.models)
+        self._pipeline = Pipeline(
+            Tools(
+                ledger=self._ledger,
+                jobs=jobs,
+                settings=self._settings,
+                limiter=self._limiter,
+                provider_for=self._endpoints.provider_for,
+                prices=PriceList(self._settings),
+                worker_id=lambda: self._heart.row.id,
+                on_hindrance=self._note_hindrance,
+                rng=self._rng,
+                clock_s=self._clock_s,
+            )
+        )
+        self._road = Road(await self._endpoints.redis_url(), ledger_id=self._ledger.id)
+        self._feeder = Feeder(
+            self._ledger,
+            self._road,
+            self._heart,
+            policy_of=jobs.policy,
+            clock_s=self._clock_s,
+            rng=self._rng,
+        )
+        self._listen()
+        await self._heart.register()
+
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signal_number, self.stop)
+
+    def stop(self) -> None:
+        """Drain; asked a second time, abort."""
+        if self._stop.is_set():
+            self._abort.set()
+        self._stop.set()
+
+    def _note_hindrance(self, why: str) -> None:
+        if self._heart.note != why:
+            sys.stderr.write(f"runner: {why}\n")
+        self._heart.note = why
+
+    # ------------------------------------------------------------ work
+
+    async def _work(self) -> None:
+        duties = [
+            asyncio.create_task(self._heart.beat_forever()),
+            asyncio.create_task(self._feeder.run()),
+            asyncio.create_task(self._take_from_road()),
+            asyncio.create_task(self._keep_share()),
+        ]
+        if self._options.until_empty:
+            duties.append(asyncio.create_task(self._stop_when_empty()))
+        if self._options.stop_on_eof:
+            duties.append(asyncio.create_task(self._stop_on_eof()))
+        stopped = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait([*duties, stopped], return_when=asyncio.FIRST_COMPLETED)
+        await self._leave_duties([*duties, stopped])
+        for duty in done - {stopped}:
+            duty.result()  # a duty that ended by itself ended by an exception: show it
+
+    async def _leave_duties(self, duties: "list[asyncio.Task[None] | asyncio.Task[bool]]") -> None:
+        self._heart.state = "draining"
+        for duty in duties:
+            duty.cancel()
+        await asyncio.gather(*duties, return_exceptions=True)
+
+    async def _take_from_road(self) -> None:
+        """Run an arq worker, and another one whenever Redis has ended it."""
+        wait_s = ROAD_RETRY_FIRST_S
+        while not self._stop.is_set():
+            self._arq = self._road.make_worker(self._extract, slots=self._options.slots)
+            began_s = time.monotonic()
+            try:
+                await self._arq.async_run()
+            except ROAD_ERRORS as error:
+                self._heart.note = f"Redis away: {error}"
+            finally:
+                await _end_tasks(self._arq)
+            if time.monotonic() - began_s > ROAD_RETRY_MAX_S:
+                wait_s = ROAD_RETRY_FIRST_S
+            await asyncio.sleep(wait_s)
+            wait_s = min(ROAD_RETRY_MAX_S, 2 * wait_s)
+            await self._return_to_road()
+
+    async def _return_to_road(self) -> None:
+        """After Redis was away: be sure it runs, and clear what it says this worker holds."""
+        with suppress(RoadError, *ROAD_ERRORS):
+            await self._endpoints.redis_url()
+            held = (await self._road.held()).get(self._heart.row.number, [])
+            await self._road.forget(ticket for ticket in held if ticket not in self._crew)
+            self._heart.note = None
+
+    async def _extract(self, ticket: Ticket) -> None:
+        """Hand a ticket to the crew and wait; the crew's work outlives the arq worker."""
+        if self._stop.is_set():
+            due_us = round(self._clock_s() * 1e6)
+            await self._ledger.write(release, Release(ticket, due_us))
+            return
+        self._road.hold(ticket, number=self._heart.row.number)
+        task = self._crew.get(ticket)
+        if task is None:
+            task = asyncio.create_task(self._pipeline.run_turn(ticket))
+            self._crew[ticket] = task
+            self._heart.in_flight = len(self._crew)
+            task.add_done_callback(lambda _: self._crew.pop(ticket, None))
+        await asyncio.shield(task)
+
+    async def _keep_share(self) -> None:
+        while True:
+            working = sum(worker.state == "working" for worker in self._feeder.fleet.workers)
+            self._limiter.set_share(max(1, working))
+            self._heart.in_flight = len(self._crew)
+            await asyncio.sleep(1.0)
+
+    async def _stop_when_empty(self) -> None:
+        while await self._ledger.read_one(has_open_documents):
+            await asyncio.sleep(EMPTY_CHECK_S)
+        self._stop.set()
+
+    async def _stop_on_eof(self) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        await reader.read()
+        self._stop.set()
+
+    # ------------------------------------------------------------ the end
+
+    async def _drain(self) -> None:
+        await self._feeder.resign()
+        beating = asyncio.create_task(self._heart.beat_forever())
+        waiting = [
+            task for ticket, task in self._crew.items() if ticket not in self._pipeline.calling
+        ]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await self._let_calls_finish()
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+        self._heart.state = "stopped"
+        self._heart.in_flight = 0
+        await self._heart.beat()
+        with suppress(*ROAD_ERRORS):
+            await self._road.forget((await self._road.held()).get(self._heart.row.number, []))
+        await self._road.close()
+
+    async def _let_calls_finish(self) -> None:
+        calls = list(self._crew.values())
+        if not calls:
+            return
+        aborted = asyncio.create_task(self._abort.wait())
+        finished = asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.wait(
+            [aborted, finished], timeout=self._drain_s(), return_when=asyncio.FIRST_COMPLETED
+        )
+        aborted.cancel()
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(finished, return_exceptions=True)
+
+    def _drain_s(self) -> float:
+        if self._options.drain_s is not None:
+            return self._options.drain_s
+        deadlines = [model.timeout_s for model in self._settings.models.values()]
+        return max([*deadlines, self._settings.model("").timeout_s]) + DRAIN_MARGIN_S
+
+
+async def _end_tasks(worker: Worker) -> None:
+    # arq's tasks only wait for the crew, which goes on without them
+    for task in worker.tasks.values():
+        task.cancel()
+    await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+
+
+def run_worker(settings: Settings, options: WorkerOptions) -> None:
+    """Run one worker in this process until it is drained."""
+
+    async def work() -> None:
+        await WorkerProcess(settings, options).run()
+
+    asyncio.run(work())
+
+
+def runner_home(settings: Settings) -> Path:
+    """The home folder, made when missing, readable by its owner only."""
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return settings.home

@@ -1,0 +1,1 @@
+"""The pydantic models of the records that jobs extract; one file a document kind."""
