@@ -1,4 +1,4 @@
-"""Settings: runner.toml and the environment, read once, typed, bounded, and printed without secrets."""
+"""Settings: runner.toml and the environment, read once, typed and bounded, never a secret."""
 
 import os
 import tomllib
@@ -32,6 +32,7 @@ class ModelSettings(BaseModel):
     tpm: int | None = Field(default=None, ge=1)
     max_concurrency: int | None = Field(default=None, ge=1)
     timeout_s: float = Field(default=120.0, gt=0, le=3600)
+    omit_parameters: tuple[str, ...] = ()  # of the prompt, that this model refuses
     structured_output: Literal["json_schema", "json_object", "none"] = "json_schema"
     context_tokens: int | None = Field(default=None, ge=1)
     input_usd_per_mtok: float | None = Field(default=None, ge=0)
@@ -80,8 +81,10 @@ class Settings(BaseModel):
         return self.models.get(name) or ModelSettings()
 
     def base_url(self, name: str) -> str:
-        """Where a model's requests go. Raises ConfigError for plain http off this machine (a key
-        would travel in the clear)."""
+        """Where a model's requests go.
+
+        Raises ConfigError for plain http off this machine: a key would travel in the clear.
+        """
         url = self.model(name).base_url or self.default_base_url
         parts = urlsplit(url)
         if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS):

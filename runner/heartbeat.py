@@ -26,7 +26,7 @@ def host_key() -> str:
     """What two processes share exactly when they can see each other's pids."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{socket.gethostname()}:{boot}:{os.readlink('/proc/self/ns/pid')}"
+        return f"{socket.gethostname()}:{boot}:{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return f"{socket.gethostname()}:{int(psutil.boot_time())}"
 

@@ -1,4 +1,4 @@
-"""What a job is: schema, model ladder, checks and limits, as `jobs/<name>/__init__.py` declares them."""
+"""What a job is: schema, models, checks and limits, as `jobs/<name>/__init__.py` declares them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The runner's words as types: states, faults, failures, outcomes, and what travels between parts."""
+"""The runner's words as types: states, faults, outcomes, and what travels between parts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -85,8 +85,10 @@ class DeadReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call as the provider reported them; cached ones are part of `input_tokens`,
-    reasoning ones part of `output_tokens`."""
+    """Tokens of one call as the provider reported them.
+
+    Cached ones are part of `input_tokens`, reasoning ones part of `output_tokens`.
+    """
 
     input_tokens: int = 0
     cached_tokens: int = 0
@@ -98,7 +100,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong with an answer: the path of the field (dots and indices) and what is wrong."""
+    """One thing wrong with an answer: the field's path (dots and indices) and what is wrong."""
 
     path: str
     message: str
@@ -118,7 +120,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a document has been through in its present life (a retried dead letter begins a new one)."""
+    """What a document has been through in its present life; a retry begins a new one."""
 
     attempts: int = 0  # charged calls, the one being decided included
     deferrals: int = 0
@@ -219,7 +221,7 @@ class RawAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A call without an answer: `fault` is NOT_SENT (surely free) or AMBIGUOUS (may have been paid)."""
+    """A call without an answer: NOT_SENT (surely free) or AMBIGUOUS (may have been paid)."""
 
     fault: Fault
     message: str
@@ -243,6 +245,6 @@ class SourceText:
     """One input as a loader gives it: its name, its identity bytes, and its text or why there is none."""
 
     source: str  # path or row id, as the person would name it
-    content: bytes  # raw bytes of a file, UTF-8 text field of a row: hashed into the document id
+    content: bytes  # raw bytes of a file, or text of a row: hashed into the document id
     text: str | None
     error: str | None = None  # set, and text None, when unparsable

@@ -1,4 +1,4 @@
-"""Loads what a batch pins - job, prompt version, model ladder, schema - and checks it is the same."""
+"""Loads what a batch pins (job, prompt version, models, schema) and checks it is the same."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

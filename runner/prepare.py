@@ -52,7 +52,9 @@ def prepare(
         schema=pinned.schema,
         schema_name=pinned.name,
         structured_output=served.structured_output,
-        parameters=pinned.prompt.parameters,
+        parameters=pinned.prompt.parameters.model_copy(
+            update=dict.fromkeys(served.omit_parameters)
+        ),
         max_output_tokens=output_max,
         reask=reask,
     )

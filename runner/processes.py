@@ -1,4 +1,4 @@
-"""Worker child processes: started together, restarted when one dies, drained and aborted together."""
+"""Worker child processes: started together, restarted when one dies, drained together."""
 
 import os
 import signal

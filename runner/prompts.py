@@ -2,9 +2,9 @@
 
 A prompt file is TOML front matter between two lines `+++` (model parameters), then a `# system` and
 a `# user` section in Jinja2. The user section holds the document once, as
-`<document>`, newline, `{{ document }}`, newline, `</document>`; `{{ source }}` is its name. The
-system section knows no variable: it is the same for every document, so it is stored once and the
-provider's prompt cache can hold it.
+`<document>`, newline, `{{ document }}`, newline, `</document>`. The system section knows no
+variable: it is the same for every document, so it is stored once and the provider's prompt cache
+can hold it.
 
 `prompts.lock` is TOML:
 
@@ -133,7 +133,7 @@ def parse_prompt(text: str, *, version: str, where: str) -> PromptVersion:
     system, user = _sections(body, where)
     prompt = PromptVersion(version, system, user, parameters, _hash(text))
     try:
-        rendered = render(prompt, document=_PROBE, source="name of a source")
+        rendered = render(prompt, document=_PROBE)
     except JobError as error:
         raise JobError(f"{where}: {error}") from error
     place = f"<document>\n{_PROBE}\n</document>"
@@ -164,7 +164,7 @@ def prompt_id(prompt: PromptVersion, *, models: tuple[str, ...], schema: Mapping
     return "p" + b32encode(digest[:10]).decode().lower()
 
 
-def render(prompt: PromptVersion, *, document: str, source: str) -> RenderedPrompt:
+def render(prompt: PromptVersion, *, document: str) -> RenderedPrompt:
     """Render the messages for one document.
 
     The document's text appears verbatim between its tags, except that a `<` that begins a
@@ -174,9 +174,7 @@ def render(prompt: PromptVersion, *, document: str, source: str) -> RenderedProm
     try:
         return RenderedPrompt(
             system=_constant(prompt.system_template),
-            user=_compiled(prompt.user_template).render(
-                document=_as_data(document), source=_as_data(" ".join(source.split()))
-            ),
+            user=_compiled(prompt.user_template).render(document=_as_data(document)),
         )
     except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
         raise JobError(f"prompt {prompt.version} cannot be rendered: {error}") from error

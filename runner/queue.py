@@ -1,4 +1,4 @@
-"""The road: document ids in an arq queue in Redis, and who holds which; disposable, never the truth.
+"""The road: document ids in an arq queue in Redis, and who holds which; never the truth.
 
 An id that a worker has started is moved out of the queue's head by its score: `HELD + number` of
 that worker. So ids that wait for rate do not hide free ones from arq's polls, and the ids a dead

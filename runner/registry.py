@@ -116,7 +116,7 @@ def _where(error: Exception) -> str:
 
 def _is_foreign(filename: str) -> bool:
     return (
-        filename.startswith("<frozen")
+        filename.startswith("<")  # the importer's, or generated: a dataclass's __init__
         or "site-packages" in filename
         or Path(filename).parent in (Path(__file__).parent, Path(importlib.__file__).parent)
     )

@@ -3,7 +3,7 @@
 import random
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import assert_never
@@ -45,18 +45,6 @@ class Step(StrEnum):
     DEAD = "dead"
 
 
-_CALLS_AT_ONCE = frozenset(
-    {
-        Step.DOUBLE_OUTPUT,
-        Step.REASK,
-        Step.REASK_CHECK,
-        Step.NEXT_MODEL,
-        Step.NEXT_MODEL_ONCE,
-        Step.PAUSE,
-    }
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """How long to wait: between `floor_s` and min(`cap_s`, `base_s` · 2ⁿ), drawn evenly."""
@@ -80,8 +68,8 @@ class Backoff:
 class Rule:
     """One row of the failure table.
 
-    `steps` are tried in order; the last one always may. `backoff` is the wait of another try with
-    the same request; a changed one is due at once, as is the first call of a resumed batch.
+    `steps` are tried in order; the last one always may. Without `backoff` another call is due at
+    once, or when the provider asked for it.
     `alike_pauses`: three distinct documents in succession with this fault pause the batch.
     """
 
@@ -177,12 +165,12 @@ def decide(
     """What happens to a document after `failure`; touches nothing but `rng`.
 
     The first step of the fault's row that may be taken, is. Where that is another call:
-    - and `max_attempts` are used up: dead `attempts_exhausted`, unless the row ends in a review
-      (AMBIGUOUS counts when the policy asks for one): its answer is worth a person's look. A row
-      that would end here anyway keeps its own reason, which says more.
+    - and `max_attempts` are used up: dead `attempts_exhausted`, unless the row ends in a review:
+      data that failed only a check is worth a person's look. A row that would end here anyway
+      keeps its own reason, which says more.
     - and it is free, but would begin later than `deferral_max_s` after the first deferral: dead
-      `deferred_too_long`. A pause is exempt from both: the cause is not the document's, and each
-      further call needs a person to resume the batch.
+      `deferred_too_long`.
+    A pause is exempt from both: the cause is not the document's, and a person has to resume.
 
     `Again.reask` holds the errors to show next. Empty on the same ladder step, it leaves standing
     what an earlier re-ask asked for; a new model starts without.
@@ -194,15 +182,33 @@ def decide(
     if step is Step.DEAD:
         return Dead(failure.fault.value, failure, alike_pauses=rule.alike_pauses)
     again = _again(step, rule, failure, history=history, policy=policy, rng=rng)
-    if again.pause_batch:
-        return again
+    return again if again.pause_batch else _within_limits(again, rule, history, policy)
+
+
+def _within_limits(
+    again: Again, rule: Rule, history: History, policy: Policy
+) -> Again | Review | Dead:
+    """The call, or how the document ends that has had its share of calls or of waiting."""
     if history.attempts >= policy.max_attempts:
         if rule.steps[-1] is Step.REVIEW:
-            return _review(failure)
-        return Dead(DeadReason.ATTEMPTS_EXHAUSTED.value, failure)
-    if rule.charge is _D and history.deferred_s + again.delay_s > policy.deferral_max_s:
-        return Dead(DeadReason.DEFERRED_TOO_LONG.value, failure)
-    return again
+            return _review(again.failure)
+        reason = DeadReason.ATTEMPTS_EXHAUSTED
+    elif rule.charge is _D and history.deferred_s + again.delay_s > policy.deferral_max_s:
+        reason = DeadReason.DEFERRED_TOO_LONG
+    else:
+        return again
+    return Dead(reason.value, again.failure, alike_pauses=rule.alike_pauses)
+
+
+def record_attempt(history: History, failure: Failure) -> History:
+    """The history with this failure counted in: what `decide` is to be asked with."""
+    charged = FAILURE_TABLE[failure.fault].charge is _A
+    return replace(
+        history,
+        attempts=history.attempts + charged,
+        ambiguous=history.ambiguous + (failure.fault is Fault.AMBIGUOUS),
+        internal_errors=history.internal_errors + (failure.fault is Fault.INTERNAL_ERROR),
+    )
 
 
 def describe() -> str:
@@ -236,13 +242,13 @@ def signature(failure: Failure) -> str:
 
 _VARIABLE_PARTS = (
     (re.compile(r'"[^"]*"|`[^`]*`|“[^”]*”|(?<!\w)\'[^\']*\'(?!\w)'), "…"),
-    (re.compile(r"\b(?=\w*\d)(?=\w*[A-Za-z])[\w-]{8,}\b"), "#"),  # ids: letters and digits
+    (re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{8,}\b"), "#"),  # ids: letters and digits
     (re.compile(r"[-+]?\d+(?:[.,:]\d+)*"), "#"),
 )
 
 
-def _may(step: Step, history: History, policy: Policy) -> bool:
-    """Whether a document with this history may take `step`; limits shared by all calls apart."""
+def _may(step: Step, history: History, policy: Policy) -> bool:  # noqa: PLR0911 - one a step
+    """Whether a document with this history may take `step`, the limits of all calls apart."""
     match step:
         case Step.AGAIN | Step.PAUSE | Step.REVIEW | Step.DEAD:
             return True
@@ -281,7 +287,7 @@ def _again(
     reasks = step in {Step.REASK, Step.REASK_CHECK}
     present = min(history.ladder_step, policy.ladder_length - 1)
     return Again(
-        delay_s=_delay_s(step, rule, failure, history=history, rng=rng),
+        delay_s=_delay_s(rule, failure, history=history, rng=rng),
         charge=rule.charge,
         failure=failure,
         ladder_step=present + 1 if moves_on else present,
@@ -292,12 +298,10 @@ def _again(
     )
 
 
-def _delay_s(
-    step: Step, rule: Rule, failure: Failure, *, history: History, rng: random.Random
-) -> float:
+def _delay_s(rule: Rule, failure: Failure, *, history: History, rng: random.Random) -> float:
     """The larger of what the provider asked for and our own backoff."""
     asked_s = failure.retry_after_s or 0.0
-    if rule.backoff is None or step in _CALLS_AT_ONCE:
+    if rule.backoff is None:
         return asked_s
     before = history.deferrals if rule.charge is _D else max(history.attempts - 1, 0)
     return max(asked_s, rule.backoff.delay_s(failures_before=before, rng=rng))

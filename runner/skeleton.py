@@ -42,8 +42,7 @@ _JOB_FILE = '''\
 from collections.abc import Iterator
 {imports}
 
-{schema}
-def title_is_in_the_text(extraction: {model}, text: str) -> Iterator[FieldError]:
+{schema}def title_is_in_the_text(extraction: {model}, text: str) -> Iterator[FieldError]:
     """A title that the document does not contain was invented."""
     if extraction.title not in text:
         yield FieldError(
@@ -166,5 +165,5 @@ def _job_text(name: str, *, schema_apart: bool) -> str:
         imports = f"\n{runner_imports}from schemas.{name} import {model}\n"
         return _JOB_FILE.format(name=name, imports=imports, schema="", model=model)
     imports = f"{_SCHEMA_IMPORTS}\n{runner_imports}"
-    schema = _SCHEMA.format(model=model) + "\n"
+    schema = _SCHEMA.format(model=model) + "\n\n"
     return _JOB_FILE.format(name=name, imports=imports, schema=schema, model=model)

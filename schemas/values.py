@@ -17,9 +17,8 @@ from pydantic import (
 
 CENT = Decimal("0.01")
 
-_PLACEHOLDERS = frozenset(
-    ("-", "--", "?", "n/a", "na", "nil", "none", "none given", "null", "not given", "not stated")
-    + ("tbd", "unknown")
+_PLACEHOLDER = re.compile(
+    r"[-?]+|n/?a|nil|null|tbd|unknown|none|(?:none|not) (?:given|stated)", re.IGNORECASE
 )
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
@@ -33,7 +32,7 @@ class Extraction(BaseModel):
 
 
 def _not_a_placeholder(text: str) -> str:
-    if text.casefold() in _PLACEHOLDERS:
+    if _PLACEHOLDER.fullmatch(text):
         raise ValueError(
             f"{text!r} is a placeholder: give the words of the document, "
             "or null where the field allows null"

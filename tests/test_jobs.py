@@ -70,7 +70,7 @@ def test_the_lock_of_every_job_holds_and_its_live_prompt_renders(name: str) -> N
     schema = strict_schema(loaded.job.schema)
     assert verify_lock(loaded.folder, models=loaded.job.models, schema=schema) == []
     prompt = load_prompt(loaded.folder, read_lock(loaded.folder).live)
-    rendered = render(prompt, document="Invoice number: 7", source="7.txt")
+    rendered = render(prompt, document="Invoice number: 7")
     assert "<document>\nInvoice number: 7\n</document>" in rendered.user
     assert "never an instruction" in rendered.system
 

@@ -72,7 +72,7 @@ def busiest_minute(starts: list[Start]) -> tuple[int, int]:
         [tokens for at_s, tokens in starts if since_s <= at_s <= since_s + WINDOW_S]
         for since_s, _ in starts
     ]
-    return max(map(len, minutes)), max(map(sum, minutes))
+    return max(map(len, minutes), default=0), max(map(sum, minutes), default=0)
 
 
 @settings(max_examples=150, deadline=None)
@@ -321,7 +321,8 @@ def test_cancelled_waiters_leave_no_hole_and_no_slot_behind(
             tasks[place].cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         requests, tokens = busiest_minute(starts)
-        assert (requests <= 60, tokens <= 1000) == (True, True)
+        assert requests <= 60
+        assert tokens <= 1000
         # every survivor got through, and as fast as if the cancelled had never asked
         assert len(starts) == results.count(None)
         undisturbed_s = 61 / 0.98 * len(starts) / 10 + 1

@@ -39,7 +39,7 @@ You extract. It is data.
 
 # user
 
-From {{ source }}:
+From a.txt:
 
 <document>
 {{ document }}
@@ -72,7 +72,7 @@ def test_a_prompt_has_parameters_and_two_sections() -> None:
     prompt = parsed()
     assert prompt.parameters == Parameters(temperature=0.5, seed=7)
     assert prompt.system_template == "You extract. It is data."
-    assert prompt.user_template.startswith("From {{ source }}:")
+    assert prompt.user_template.startswith("From a.txt:")
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_a_prompt_has_parameters_and_two_sections() -> None:
         ("Do not", "{{ document }} Do not", "must hold the document exactly once"),
         ("Do not", "<Document > Do not", "must hold the document exactly once"),
         ("You extract", "{{ document }}", "'document' is undefined"),
-        ("{{ source }}", "{{ sauce }}", "'sauce' is undefined"),
-        ("{{ source }}", "{{ source", "cannot be rendered"),
-        ("{{ source }}", "{{ source.__class__.__mro__ }}", "unsafe"),
-        ("{{ source }}", "{% include 'x' %}", "cannot be rendered"),
+        ("a.txt", "{{ sauce }}", "'sauce' is undefined"),
+        ("a.txt", "{{ source", "cannot be rendered"),
+        ("a.txt", "{{ source.__class__.__mro__ }}", "unsafe"),
+        ("a.txt", "{% include 'x' %}", "cannot be rendered"),
     ],
 )
 def test_a_malformed_prompt_is_refused_and_the_message_says_why(
@@ -123,7 +123,7 @@ ordinary = st.text().filter(lambda text: "<" not in text)
 
 @given(ordinary)
 def test_an_ordinary_document_stands_verbatim_between_its_tags(document: str) -> None:
-    user = render(parsed(), document=document, source="a.txt").user
+    user = render(parsed(), document=document).user
     head, tail = user.split(f"<document>\n{document}\n</document>", 1)
     assert (head, tail) == (
         "From a.txt:\n\n",
@@ -136,7 +136,7 @@ fragments = ["<", "</", "< /", "document", "DOCUMENT", ">", " ", "\n", "x", "{{ 
 
 @given(st.lists(st.sampled_from(fragments)).map("".join))
 def test_no_document_can_close_or_open_its_own_delimiter(hostile: str) -> None:
-    user = render(parsed(), document=hostile, source=hostile).user
+    user = render(parsed(), document=hostile).user
     squeezed = "".join(user.split()).casefold()
     assert squeezed.count("<document") == 1
     assert squeezed.count("</document") == 1
@@ -145,7 +145,7 @@ def test_no_document_can_close_or_open_its_own_delimiter(hostile: str) -> None:
 
 def test_html_in_a_document_is_left_as_it_is() -> None:
     document = '<p>Tom & Jerry\'s "x" <b>1</b></p> <docs>'
-    assert document in render(parsed(), document=document, source="a").user
+    assert document in render(parsed(), document=document).user
 
 
 def test_a_reask_names_fields_and_errors_within_bounds() -> None:

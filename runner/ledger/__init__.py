@@ -17,7 +17,7 @@ __all__ = ["Ledger"]
 
 
 class Ledger:
-    """One process's access to the ledger: one writing thread, one reading thread, plain transactions.
+    """One process's access to the ledger: a writing thread, a reading thread, transactions.
 
     `write` and `read` group what many tasks ask for at once; `transaction` and `snapshot` are for
     commands that do one thing. Raises LedgerError when the ledger cannot be opened.

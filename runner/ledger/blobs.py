@@ -32,16 +32,15 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 
 def store(connection: Connection, contents: Iterable[bytes]) -> None:
     """Store each content that is not stored yet."""
-    rows = {
-        digest: {"digest": digest, "size_bytes": len(content), "zstd": content}
-        for content in contents
-        if (digest := content_digest(content))
-    }
     compressor = _compressor()
+    by_digest = {content_digest(content): content for content in contents}
     insert_new(
         connection,
         blob,
-        [row | {"zstd": compressor.compress(row["zstd"])} for row in rows.values()],
+        [
+            {"digest": digest, "size_bytes": len(content), "zstd": compressor.compress(content)}
+            for digest, content in by_digest.items()
+        ],
     )
 
 

@@ -1,4 +1,4 @@
-"""The call log: attempts with their exact request and raw answer, and documents with their history."""
+"""The call log: attempts with exact request and raw answer, documents with their history."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Select, select
 
 from runner.ledger import blobs
 from runner.ledger.tables import attempt, batch, document, event, record, source
@@ -44,7 +44,7 @@ class AttemptRow:
     total_us: int | None
 
 
-_ROW_COLUMNS = [attempt.c[name] for name in AttemptRow.__slots__]  # type: ignore[attr-defined] # dataclass(slots=True) sets it
+_ROW_COLUMNS = [attempt.c[name] for name in AttemptRow.__slots__]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class CallFilter:
 
 
 def _rows(connection: Connection, query: Select[Any]) -> list[AttemptRow]:
-    return [AttemptRow(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name
+    return [AttemptRow(**row) for row in connection.execute(query).mappings()]
 
 
 def list_calls(connection: Connection, wanted: CallFilter) -> list[AttemptRow]:
@@ -148,7 +148,7 @@ def call_bodies(connection: Connection, attempt_id: str) -> CallBodies:
     )
 
 
-def _request(row: Row[Any], found: Mapping[bytes, bytes]) -> bytes | None:
+def _request(row: Any, found: Mapping[bytes, bytes]) -> bytes | None:
     head = found.get(row.request_head_digest)
     if head is None or row.request_tail_digest is None:
         return head
@@ -204,9 +204,9 @@ def view_document(connection: Connection, document_id: str) -> DocumentView:
             .outerjoin(record, record.c.document_id == document.c.id)
             .where(document.c.id == document_id)
         )
+        .mappings()
         .one()
-        ._mapping
-    )  # noqa: SLF001 - SQLAlchemy's public name
+    )
     texts = blobs.fetch(connection, [row[document.c.text_digest]])
     text = texts.get(row[document.c.text_digest])
     names = connection.execute(
@@ -214,7 +214,7 @@ def view_document(connection: Connection, document_id: str) -> DocumentView:
     ).scalars()
     own = {
         name: row[document.c[name]]
-        for name in DocumentView.__slots__  # type: ignore[attr-defined] # as above
+        for name in DocumentView.__slots__
         if name in document.c and name != "cost_nusd"
     }
     data_json = row[record.c.data_json]
@@ -251,4 +251,4 @@ def events(
     ).order_by(event.c.id.desc())
     if document_id is not None:
         query = query.where(event.c.document_id == document_id)
-    return [EventRow(**row._mapping) for row in connection.execute(query.limit(limit))]  # noqa: SLF001 - SQLAlchemy's public name
+    return [EventRow(**row) for row in connection.execute(query.limit(limit)).mappings()]

@@ -25,11 +25,11 @@ def resume_batch(
             alike_document_id=None,
         )
     )
-    # what was deferred while the cause stood is due now
+    # what was deferred while the cause stood is due now, and its waiting is forgiven
     connection.execute(
         update(document)
         .where(document.c.batch_id == found.id, document.c.state == DocumentState.QUEUED)
-        .values(due_us=now_us)
+        .values(due_us=now_us, deferred_since_us=None)
     )
     note(connection, "batch_resumed", "resumed", batch_id=found.id, now_us=now_us)
 

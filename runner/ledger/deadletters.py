@@ -97,7 +97,7 @@ def list_dead(connection: Connection, wanted: DeadFilter) -> list[DeadLetter]:
     ).order_by(document.c.finished_us.desc(), document.c.id)
     if wanted.limit is not None:
         query = query.limit(wanted.limit)
-    return [DeadLetter(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name
+    return [DeadLetter(**row) for row in connection.execute(query).mappings()]
 
 
 def group_dead(connection: Connection, wanted: DeadFilter) -> list[DeadGroup]:
@@ -111,7 +111,7 @@ def group_dead(connection: Connection, wanted: DeadFilter) -> list[DeadGroup]:
         ),
         wanted,
     ).group_by(document.c.signature, document.c.reason)
-    groups = [DeadGroup(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name
+    groups = [DeadGroup(**row) for row in connection.execute(query).mappings()]
     return sorted(groups, key=lambda group: (-group.documents, group.signature))
 
 

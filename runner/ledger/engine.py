@@ -1,4 +1,4 @@
-"""Opens the ledger's database: engine, pragmas, transactions that lock at their start, migrations."""
+"""Opens the ledger's database: pragmas, transactions that lock at their start, migrations."""
 
 import os
 import sqlite3

@@ -66,7 +66,7 @@ def _on_road(connection: Connection) -> dict[str, int]:
         .where(document.c.state.in_([DocumentState.READY, DocumentState.RUNNING]))
         .group_by(document.c.batch_id)
     )
-    return {batch_id: count for batch_id, count in rows}
+    return dict(rows.tuples().all())
 
 
 def _waiting_batches(connection: Connection) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """After a call: the raw answer made durable, then the outcome, its record and its money, in bulk.
 
-Every write carries the lease token of the claim; a stale token changes no row and is answered False.
+Every write carries the lease token of the claim; a stale one changes no row and is answered False.
 """
 
 import json
@@ -337,16 +337,18 @@ def _values_of_again(again: Again, one: Finish, row: Any) -> dict[str, Any]:
         "check_reasks": row.check_reasks + recheck if same_model else 0,
         "ambiguous": row.ambiguous + (fault is Fault.AMBIGUOUS),
         "internal_errors": row.internal_errors + (fault is Fault.INTERNAL_ERROR),
-        "reask_json": (
-            json.dumps([(error.path, error.message) for error in again.reask])
-            if again.reask
-            else None
-        ),
+        "reask_json": _reask_json(again) or (row.reask_json if same_model else None),
         "reason": fault,
         "message": again.failure.message,
         "signature": one.signature,
         "queued_us": one.now_us,
     }
+
+
+def _reask_json(again: Again) -> str | None:
+    if not again.reask:
+        return None
+    return json.dumps([(error.path, error.message) for error in again.reask])
 
 
 def _write_records(connection: Connection, kept: Sequence[Finish], rows: Mapping[str, Any]) -> None:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from runner.ledger.events import note
 from runner.ledger.tables import batch, document
-from runner.model import Again, BatchState, Dead, DocumentState, Done, Failure, Outcome
+from runner.model import OPEN_STATES, Again, BatchState, Dead, DocumentState, Done, Failure, Outcome
 
 ALIKE_PAUSES_AT = 3  # distinct documents in succession; see the failure table in ARCHITECTURE.md
 
@@ -77,6 +77,20 @@ def _count_alike(connection: Connection, one: Ended, failure: Failure, *, now_us
         .where(batch.c.id == one.batch_id)
         .values(alike_fault=failure.fault, alike_count=count, alike_document_id=one.document_id)
     )
-    if count >= ALIKE_PAUSES_AT:
+    if count >= min(ALIKE_PAUSES_AT, _open_documents(connection, one.batch_id)):
         why = f"{count} documents in succession failed alike ({failure.fault}): {failure.message}"
         pause_batch(connection, one.batch_id, why, now_us=now_us)
+
+
+def _open_documents(connection: Connection, batch_id: str) -> int:
+    """How many documents of a batch have not ended, counted up to ALIKE_PAUSES_AT.
+
+    A batch with fewer of them than that would never see that many fail in succession.
+    """
+    some = (
+        select(document.c.id)
+        .where(document.c.batch_id == batch_id, document.c.state.in_(OPEN_STATES))
+        .limit(ALIKE_PAUSES_AT)
+        .subquery()
+    )
+    return int(connection.execute(select(func.count()).select_from(some)).scalar_one())

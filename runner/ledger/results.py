@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from runner.ledger.tables import batch, document, record, source
 
@@ -14,7 +14,7 @@ PAGE = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One source and what became of its document. Money and calls stand on the first source only."""
+    """One source and what became of its document; money and calls stand on the first one only."""
 
     document_id: str
     source: str
@@ -63,15 +63,12 @@ def results(connection: Connection, batch_id: str) -> Iterator[Result]:
 
 
 def _first_sources(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
-    firsts: dict[str, int] = {}
     rows = connection.execute(
-        select(source.c.document_id, source.c.id)
+        select(source.c.document_id, func.min(source.c.id))
         .where(source.c.document_id.in_(set(ids)))
-        .order_by(source.c.id.desc())
+        .group_by(source.c.document_id)
     )
-    for document_id, source_id in rows:
-        firsts[document_id] = source_id
-    return firsts
+    return dict(rows.tuples().all())
 
 
 def _result(row: Any, *, first: bool) -> Result:

@@ -129,8 +129,7 @@ def all_batches(connection: Connection, *, limit: int) -> list[Batch]:
 
 
 def has_open_documents(connection: Connection) -> bool:
-    """Whether workers still have something to do: a document that runs, or waits in a batch that
-    is not paused."""
+    """Whether workers still have something to do: what runs, and what waits in no paused batch."""
     waits = (
         select(document.c.id)
         .join(batch, batch.c.id == document.c.batch_id)

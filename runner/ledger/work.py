@@ -15,7 +15,7 @@ from runner.model import AttemptState, DocumentState, FieldError, History, RawAn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAnswer:
-    """An attempt whose raw answer is durable and whose outcome is not: it is read again for free."""
+    """An attempt with a durable raw answer and no outcome: it is read again for free."""
 
     attempt_id: str
     model: str

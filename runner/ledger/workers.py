@@ -42,10 +42,7 @@ class Beat:
 def register(connection: Connection, newcomer: WorkerRow) -> WorkerRow:
     """Write a worker down; its number, unique in this ledger, is given here."""
     highest = connection.execute(select(func.max(worker.c.number))).scalar()
-    values = {
-        name: getattr(newcomer, name)
-        for name in WorkerRow.__slots__  # type: ignore[attr-defined] # dataclass(slots=True) sets it
-    }
+    values = {name: getattr(newcomer, name) for name in WorkerRow.__slots__}
     values |= {"number": (highest or 0) + 1, "started_us": newcomer.beat_us}
     connection.execute(insert(worker).values(values))
     del values["started_us"]
@@ -76,15 +73,7 @@ def living(connection: Connection) -> list[WorkerRow]:
     rows = connection.execute(
         select(worker).where(worker.c.state.in_(["working", "draining"])).order_by(worker.c.number)
     )
-    return [
-        WorkerRow(
-            **{
-                name: getattr(row, name)
-                for name in WorkerRow.__slots__  # type: ignore[attr-defined] # as in register
-            }
-        )
-        for row in rows
-    ]
+    return [WorkerRow(**{name: getattr(row, name) for name in WorkerRow.__slots__}) for row in rows]
 
 
 def bury(connection: Connection, worker_id: str) -> None:

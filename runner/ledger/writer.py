@@ -137,9 +137,9 @@ class GroupThread:
             by_operation.setdefault(caller.operation, []).append(caller)
         answers: list[tuple[_Caller[Any, Any], Any]] = []
         options = {"read_only": True} if self._read_only else {}
-        with self._engine.connect().execution_options(**options) as connection:
-            with connection.begin():
-                for operation, callers in by_operation.items():
-                    results = operation(connection, [caller.argument for caller in callers])
-                    answers += zip(callers, results, strict=True)
+        connected = self._engine.connect().execution_options(**options)
+        with connected as connection, connection.begin():
+            for operation, callers in by_operation.items():
+                results = operation(connection, [caller.argument for caller in callers])
+                answers += zip(callers, results, strict=True)
         return answers

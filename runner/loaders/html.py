@@ -33,7 +33,8 @@ def html_text(content: bytes) -> str:
     A block element is a line of its own; a table row is one line, its cells divided by ` | `; a
     row that holds tables (a layout) is read cell by cell.
     What scripts, styles, `hidden` or an inline style hide is left out; style sheets are not read.
-    Raises UnparsableError when the bytes are no text.
+    Raises UnparsableError when the bytes are no text. The time is quadratic in the depth of the
+    nesting (lexbor: 0.1 s for 10,000 elements, 10 s for 100,000).
     """
     page = LexborHTMLParser(decode(content, fallback=_declared_charset(content)))
     return _Reader().read(page.root)
@@ -59,7 +60,7 @@ class _Frame:
 
 
 class _Reader:
-    """Walks a page without recursion: a hostile page nests a hundred thousand elements."""
+    """Walks a page without recursion: a hostile page nests ten thousand elements."""
 
     def __init__(self) -> None:
         self._frames = [_Frame("page")]

@@ -65,7 +65,7 @@ def _item_parts(item: object, *, text_field: str, id_field: str) -> tuple[str | 
             row_id = _checked_id(item[id_field]) if id_field in item else None
             return row_id, _field(item, text_field)
     raise UnparsableError(
-        f"a {type(item).__name__}: neither a text, an (id, text) pair nor a mapping"
+        f"of type {type(item).__name__}: neither a text, an (id, text) pair nor a mapping"
     )
 
 
@@ -94,7 +94,9 @@ def _row_parts(row: object, fields: RowFields) -> tuple[object, str | None]:
         case Mapping():
             row_id = None if fields.id is None else _checked_id(_field(row, fields.id))
             return _field(row, fields.text or DEFAULT_TEXT_FIELD), row_id
-    raise UnparsableError(f"the row is a {type(row).__name__}: neither an object nor a string")
+    raise UnparsableError(
+        f"the row is of type {type(row).__name__}: neither an object nor a string"
+    )
 
 
 def _field(row: Mapping[str, object], name: str) -> object:
@@ -115,7 +117,7 @@ def _checked_id(row_id: object) -> str:
 
 def _text_source(source: str, text: object) -> SourceText:
     if not isinstance(text, str):
-        raise UnparsableError(f"the text is a {type(text).__name__}, not a string")
+        raise UnparsableError(f"the text is of type {type(text).__name__}, not a string")
     content = text.encode("utf-8", "surrogatepass")
     try:
         return SourceText(source=source, content=content, text=usable(text))

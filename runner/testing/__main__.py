@@ -13,11 +13,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from .book import Book
+from .control import READY_PREFIX
 from .provider import Provider
 from .server import serve
 from .settings import ProviderSettings
-
-READY_PREFIX = "listening on "
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -28,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--port", type=int, default=0, help="0 takes a free one")
-    add("--port-file", type=Path, help="a file to write the port into once it listens")
+    add("--port-file", type=Path, help="a file to write the base URL into once it listens")
     add("--book", type=Path, help="a JSON-lines file that every finished call is appended to")
     add("--settings", default="{}", metavar="JSON", help="any of ProviderSettings; @FILE reads it")
     add("--faults", metavar="JSON", help='{"rules": [...], "seed": 7}; @FILE reads it')
@@ -86,8 +85,9 @@ async def _run(options: argparse.Namespace, settings: ProviderSettings) -> None:
     _stop_on_signals(stopping, also_stdin=options.until_stdin_closes)
     if options.port_file:
         unfinished = options.port_file.with_name(options.port_file.name + ".part")
-        unfinished.write_text(f"{server.port}\n")
-        unfinished.replace(options.port_file)  # a reader never sees half a port
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(f"{server.base_url}\n", encoding="utf-8")
+        unfinished.replace(options.port_file)  # a reader never sees half of it
     sys.stdout.write(f"{READY_PREFIX}{server.base_url}\n")
     sys.stdout.flush()
     await stopping.wait()

@@ -1,9 +1,10 @@
 """Answers a JSON schema from a document's text: deterministic, exact where labels match names.
 
-A property is looked up by its name and its title, under its parent's name first ("supplier" and
-"name": "supplier name", then "name"). An array of objects is the table whose columns match best.
-An object of `value` and `quote` is a value with the verbatim text it stands in. What is not found
-is null where the schema allows it, else a filler of the right type.
+A property is looked up by its name and its title ("supplier_name": "supplier name", then
+"supplier"), under its parent's name first (`name` in `supplier`: "supplier name", then "name"). An
+array of objects is the table whose columns match best. An object of `value` and `quote` is a value
+with the verbatim text it stands in. What is not found is null where the schema allows it, else a
+filler of the right type.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 from .page import Mention, Page, Table, is_absent, iso_date, normal_label, number_text, read_page
 
 DEPTH_MAX = 12
-CACHED_ANSWERS_MAX = 4_096
+CACHED_ANSWERS_MAX = 20_000
 QUOTED_FIELDS = frozenset({"value", "quote"})
 _FILLERS = ("not stated", "XXX", "0", "0.00", "1970-01-01", "a", "A1")
 _CLOCK = re.compile(r"\b(\d{2}:\d{2})(:\d{2})?\b")
@@ -49,11 +50,7 @@ class Shape:
     minimum: float = 0
     fields: tuple[tuple[str, "Shape"], ...] = ()
     element: "Shape | None" = None
-
-    @property
-    def quoted(self) -> bool:
-        """Whether this is a value together with its verbatim quote."""
-        return {name for name, _ in self.fields} == QUOTED_FIELDS
+    quoted: bool = False  # an object of a value and its verbatim quote
 
 
 class Found(NamedTuple):
@@ -85,6 +82,7 @@ def _compile(schema: dict[str, Any], *, root: Any, labels: tuple[str, ...], dept
         kind=kind,
         labels=labels,
         nullable=nullable,
+        quoted=set(schema.get("properties", ())) == QUOTED_FIELDS,
         choices=_choices(schema),
         format=schema.get("format"),
         pattern=re.compile(schema["pattern"]) if "pattern" in schema else None,
@@ -152,7 +150,8 @@ def _choices(schema: dict[str, Any]) -> tuple[Any, ...]:
 
 def _labels(name: str, schema: dict[str, Any], parents: tuple[str, ...]) -> tuple[str, ...]:
     """What a property may be called in a document, the likeliest first."""
-    own = dict.fromkeys(normal_label(text) for text in (name, str(schema.get("title") or name)))
+    named = (normal_label(text) for text in (name, str(schema.get("title") or name)))
+    own = {form: None for text in named for form in (text, text.removesuffix(" name"))}
     under = (f"{parent} {label}" for parent in parents for label in own)
     return tuple(dict.fromkeys((*under, *own)))
 
@@ -161,13 +160,17 @@ def _labels(name: str, schema: dict[str, Any], parents: tuple[str, ...]) -> tupl
 class Answer:
     """The answer to one (document, schema): `text` is its JSON; `text_bytes` the UTF-8 length."""
 
-    value: Any
     text: str
     text_bytes: int
 
+    @property
+    def value(self) -> Any:
+        """The answer itself, a new object each time."""
+        return json.loads(self.text)
+
 
 class Answers:
-    """Answers by (document key, schema key), at most 4,096 kept."""
+    """Answers by (document key, schema key), at most 20,000 kept."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, bytes], Answer] = {}
@@ -176,9 +179,8 @@ class Answers:
         """The answer to `shape` (None: every label) from `document`."""
         known = self._known.get(cache_key)
         if known is None:
-            value = answer_document(document, shape)
-            text = json.dumps(value, ensure_ascii=False)
-            known = Answer(value, text, len(text.encode("utf-8", "surrogatepass")))
+            text = json.dumps(answer_document(document, shape), ensure_ascii=False)
+            known = Answer(text, len(text.encode("utf-8", "surrogatepass")))
             if len(self._known) >= CACHED_ANSWERS_MAX:
                 del self._known[next(iter(self._known))]
             self._known[cache_key] = known

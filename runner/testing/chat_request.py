@@ -10,7 +10,7 @@ from typing import Any
 
 from .answers import Shape, compile_schema
 from .replies import ApiError
-from .strict import strict_problem
+from .strict import root_problem, strict_problem
 
 CACHED_SCHEMAS_MAX = 64
 SCHEMA_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -256,7 +256,7 @@ def _checked_schema(wanted: Any) -> dict[str, Any]:
     schema = wanted.get("schema")
     if not isinstance(schema, dict):
         raise _format_error("Missing required parameter: 'response_format.json_schema.schema'.")
-    problem = strict_problem(schema) if wanted.get("strict") else None
+    problem = strict_problem(schema) if wanted.get("strict") else root_problem(schema)
     if problem:
         raise _format_error(f"Invalid schema for response_format '{wanted['name']}': {problem}")
     return schema
@@ -265,7 +265,7 @@ def _checked_schema(wanted: Any) -> dict[str, Any]:
 def _compile(schema: dict[str, Any]) -> Shape:
     try:
         return compile_schema(schema)
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError, re.error) as error:
         raise _format_error(f"Invalid schema for response_format: {error}") from error
 
 

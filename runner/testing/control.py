@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from .book import Entry, Summary
 
-READY_PREFIX = "listening on "
+READY_PREFIX = "listening on "  # what the process prints before its base URL
 STOP_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 60.0
 

@@ -7,9 +7,13 @@ from datetime import date
 from typing import NamedTuple
 
 LABEL_CHARS_MAX = 60
-_LABEL_MARKS = " \t*_#>`-•"
+_LABEL_MARKS = " \t*_#>`-\u2022"
 _VALUE_MARKS = " \t\r*`"
 _RULE_MARKS = "-: "
+WIDE_COLUMNS_MIN = 3
+_GAP = re.compile(r"\s{2,}")
+# the blanks before a further "label:" on the same line
+_NEXT_LABEL = re.compile(r"\s{2,}(?=[^\s:]+(?: [^\s:]+){0,4}:)")
 _ABSENT = frozenset({"", "n/a", "none", "null", "-", "\u2013", "\u2014"})
 
 
@@ -22,7 +26,7 @@ class Mention(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A pipe table: normalised column names, and each row by column."""
+    """A table: normalised column names, and each row by column."""
 
     columns: tuple[str, ...]
     rows: tuple[Mapping[str, Mention], ...]
@@ -46,24 +50,32 @@ class _Reading:
     lists: dict[str, list[Mention]] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     heading: str = ""  # the label whose bullets may follow
-    block: list[str] = field(default_factory=list)  # lines of the table being read
+    block: list[list[str]] = field(default_factory=list)  # cells of the table being read
 
 
 def normal_label(text: str) -> str:
-    """A label as it is compared: lower case, no marks around it, _ and white space as one space."""
+    """A label as it is compared: lower case, no marks around it, _ and white space as one space.
+
+    Of a label in two languages ("Rechnungsnummer / Invoice number") the last is taken.
+    """
+    if " / " in text:
+        text = text.rpartition(" / ")[2]
     return " ".join(text.strip(_LABEL_MARKS).lower().replace("_", " ").split())
 
 
 def read_page(text: str) -> Page:
-    """Read "label: value" lines, pipe tables, and bullets under a label; the first mention wins."""
+    """Read "label: value" lines, tables, and bullets under a label; the first mention wins.
+
+    A table is a run of lines with pipes, or with three or more columns two blanks apart.
+    """
     reading = _Reading()
     for line in text.split("\n"):
-        if "|" in line:
-            reading.block.append(line)
-            continue
-        if reading.block:
+        cells = _cells(line)
+        if cells:
+            reading.block.append(cells)
+        elif not reading.block or not _is_rule(line):
             _end_table(reading)
-        _read_line(reading, line)
+            _read_line(reading, line.strip())
     _end_table(reading)
     return Page(
         text=text,
@@ -73,19 +85,38 @@ def read_page(text: str) -> Page:
     )
 
 
-def _read_line(reading: _Reading, line: str) -> None:
+def _cells(line: str) -> list[str]:
+    """The cells of a table's line; none for any other line."""
+    if "|" in line:
+        return [cell.strip() for cell in line.strip().strip("|").split("|")]
+    if "  " not in line or ":" in line:
+        return []
+    cells = _GAP.split(line.strip())
+    return cells if len(cells) >= WIDE_COLUMNS_MIN else []
+
+
+def _is_rule(line: str) -> bool:
     bare = line.strip()
-    if reading.heading and bare.startswith(("- ", "* ", "• ")):
+    return bare != "" and not bare.strip("-=+ ")
+
+
+def _read_line(reading: _Reading, bare: str) -> None:
+    if reading.heading and bare.startswith(("- ", "* ", "\u2022 ")):
         bullet = bare[2:].strip(_VALUE_MARKS)
         reading.lists.setdefault(reading.heading, []).append(Mention(bullet, bare[2:].strip()))
-        return
-    colon = line.find(":", 0, LABEL_CHARS_MAX)
-    if colon < 0:
+    elif ":" not in bare[:LABEL_CHARS_MAX]:
         if bare:
             reading.heading = normal_label(bare) if bare.startswith("#") else ""
-        return
-    label = normal_label(line[:colon])
-    raw = line[colon + 1 :].strip(_VALUE_MARKS)
+    elif "  " in bare:
+        for part in _NEXT_LABEL.split(bare):
+            _read_label(reading, part)
+    else:
+        _read_label(reading, bare)
+
+
+def _read_label(reading: _Reading, bare: str) -> None:
+    name, _, value = bare.partition(":")
+    label, raw = normal_label(name), value.strip(_VALUE_MARKS)
     reading.heading = label if not raw else ""
     if label and raw:
         reading.scalars.setdefault(label, Mention(raw, bare))
@@ -93,28 +124,23 @@ def _read_line(reading: _Reading, line: str) -> None:
 
 def _end_table(reading: _Reading) -> None:
     """Turn the lines of a table into a Table; two-column rows are labels and values as well."""
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in reading.block]
-    rows = [cells for cells in rows if any(cell.strip(_RULE_MARKS) for cell in cells)]
-    reading.block.clear()
+    if not reading.block:
+        return
+    rows = [cells for cells in reading.block if any(cell.strip(_RULE_MARKS) for cell in cells)]
+    reading.block = []
     if not rows:
         return
     columns = tuple(normal_label(cell) for cell in rows[0])
-    reading.tables.append(
-        Table(
-            columns,
-            tuple(
-                {
-                    column: Mention(cell.strip(_VALUE_MARKS), cell)
-                    for column, cell in zip(columns, cells, strict=False)
-                }
-                for cells in rows[1:]
-            ),
-        )
-    )
+    reading.tables.append(Table(columns, tuple(_row(columns, cells) for cells in rows[1:])))
     for cells in rows:
         if len(cells) == 2:  # noqa: PLR2004 - a label and a value
             raw = cells[1].strip(_VALUE_MARKS)
             reading.scalars.setdefault(normal_label(cells[0]), Mention(raw, cells[1]))
+
+
+def _row(columns: tuple[str, ...], cells: list[str]) -> dict[str, Mention]:
+    mentions = [Mention(cell.strip(_VALUE_MARKS), cell) for cell in cells]
+    return dict(zip(columns, mentions, strict=False))
 
 
 def is_absent(raw: str) -> bool:
@@ -123,6 +149,7 @@ def is_absent(raw: str) -> bool:
 
 
 _NUMBER = re.compile(r"\d{1,3}(?:[ \u00a0\u202f'\u2019]\d{3})+(?:[.,]\d+)?(?!\d)|\d[\d.,]*\d|\d")
+_PLAIN_NUMBER = re.compile(r"-?(?:\d+|\d+\.\d+|\d{1,3}(?:,\d{3})+\.\d+)")
 _THOUSANDS = re.compile(r"[ \u00a0\u202f'\u2019]")
 _GROUP_DIGITS = 3
 _MONTHS = {
@@ -144,6 +171,8 @@ def number_text(raw: str) -> str | None:
     Of two kinds of separator the last is the decimal one; a single comma is one unless exactly
     three digits follow it; a single point always is.
     """
+    if _PLAIN_NUMBER.fullmatch(raw):  # nearly every cell of a table
+        return raw.replace(",", "")
     found = _NUMBER.search(raw)
     if found is None:
         return None

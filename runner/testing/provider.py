@@ -73,7 +73,8 @@ class Provider:
 
     def served_models(self) -> tuple[str, ...]:
         """What GET /v1/models lists; every other name is served too unless models were set."""
-        return self.settings.models or LISTED_MODELS
+        listed = self.settings.models or LISTED_MODELS
+        return tuple(name for name in listed if name not in self.settings.gone_models)
 
     def decide(self, arrival: Arrival) -> Decision:
         """What this request gets; its entry is open in the book from now on."""
@@ -109,7 +110,8 @@ class Provider:
 
     def check_model(self, model: str) -> None:
         """Raises ApiError with status 404 for a model that is not served."""
-        if self.settings.models and model not in self.settings.models:
+        served = not self.settings.models or model in self.settings.models
+        if not served or model in self.settings.gone_models:
             raise ApiError(
                 404,
                 f"The model `{model}` does not exist or you do not have access to it.",

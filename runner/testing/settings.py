@@ -45,6 +45,7 @@ class ProviderSettings(PriceList):
     window_s: float = Field(default=60.0, gt=0)
     seed: int = 0  # of the latencies
     models: tuple[str, ...] = ()  # served; empty: every name is
+    gone_models: tuple[str, ...] = ()  # 404 model_not_found
     model_prices: dict[str, PriceList] = Field(default_factory=dict)  # override the common prices
     reasoning_tokens: int = Field(default=0, ge=0)  # of every completion
     context_tokens: int | None = Field(default=None, ge=1)  # longer prompts are refused
@@ -60,7 +61,7 @@ class ProviderSettings(PriceList):
         return type(self).model_validate({**self.model_dump(), **changes})
 
     def healed(self) -> Self:
-        """These settings without faults, revoked keys, keys out of money, or missing models."""
+        """These settings without faults, revoked keys, keys out of money, or gone models."""
         return self.changed(
-            {"faults": FaultPlan(), "revoked_keys": (), "quota_out_keys": (), "models": ()}
+            {"faults": FaultPlan(), "revoked_keys": (), "quota_out_keys": (), "gone_models": ()}
         )

@@ -1,12 +1,12 @@
 """Wrong answers made from right ones: broken JSON, wrong shapes, hostile values, silent errors.
 
-Every function is deterministic: `pick` (from the document's key) chooses what is hit.
+Every function is deterministic: `pick` (from the document's key) chooses what is hit. The value
+given is used up: it may be changed in place.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,41 +50,41 @@ def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def fenced(value: Any, shape: Shape | None, pick: int) -> Spoiled:  # noqa: ARG001 - one signature for all
+def fenced(value: Any, _shape: Shape | None, _pick: int) -> Spoiled:
     """The right answer inside a Markdown code fence; can be repaired without a call."""
     return Spoiled(f"```json\n{_dump(value)}\n```")
 
 
-def trailing_text(value: Any, shape: Shape | None, pick: int) -> Spoiled:  # noqa: ARG001 - as above
+def trailing_text(value: Any, _shape: Shape | None, _pick: int) -> Spoiled:
     """The right answer and a sentence after it; can be repaired without a call."""
     return Spoiled(f"{_dump(value)}\n\nLet me know if you need anything else.")
 
 
-def cut_json(value: Any, shape: Shape | None, pick: int) -> Spoiled:  # noqa: ARG001 - as above
+def cut_json(value: Any, _shape: Shape | None, _pick: int) -> Spoiled:
     """The first half of the right answer."""
     text = _dump(value)
     return Spoiled(text[: len(text) // 2])
 
 
-def invalid_json(value: Any, shape: Shape | None, pick: int) -> Spoiled:  # noqa: ARG001 - as above
+def invalid_json(value: Any, _shape: Shape | None, _pick: int) -> Spoiled:
     """The right answer without its colons: no JSON, and nothing to repair it by."""
     return Spoiled(_dump(value).replace('":', '" '))
 
 
-def wrong_type(value: Any, shape: Shape | None, pick: int) -> Spoiled:  # noqa: ARG001 - as above
+def wrong_type(value: Any, _shape: Shape | None, pick: int) -> Spoiled:
     """One top-level value replaced by one of another type."""
     name = _top_name(value, pick)
-    wrong: Any = {"wrong": "type"} if isinstance(value[name], str | None) else "wrong type"
+    wrong: Any = {"wrong": "type"} if isinstance(value.get(name), str | None) else "wrong type"
     return Spoiled(_dump({**value, name: wrong}), name)
 
 
-def missing_field(value: Any, shape: Shape | None, pick: int) -> Spoiled:  # noqa: ARG001 - as above
+def missing_field(value: Any, _shape: Shape | None, pick: int) -> Spoiled:
     """One top-level field that is not null left out."""
     name = _top_name(value, pick)
     return Spoiled(_dump({key: part for key, part in value.items() if key != name}), name)
 
 
-def extra_field(value: Any, shape: Shape | None, pick: int) -> Spoiled:  # noqa: ARG001 - as above
+def extra_field(value: Any, _shape: Shape | None, _pick: int) -> Spoiled:
     """A field that the schema does not know."""
     return Spoiled(_dump({**value, "unexpected_field": "surprise"}), "unexpected_field")
 
@@ -104,7 +104,7 @@ def giant_integer(value: Any, shape: Shape | None, pick: int) -> Spoiled:
     return _with_raw(value, shape, pick, raw="9" * HOSTILE_DIGITS)
 
 
-def duplicate_keys(value: Any, shape: Shape | None, pick: int) -> Spoiled:  # noqa: ARG001 - as above
+def duplicate_keys(value: Any, _shape: Shape | None, pick: int) -> Spoiled:
     """One top-level key given twice, wrong the first time and right the second."""
     name = _top_name(value, pick)
     first = f"{{{_dump(name)}: {_dump(INVENTED_TEXT)}, "
@@ -113,8 +113,7 @@ def duplicate_keys(value: Any, shape: Shape | None, pick: int) -> Spoiled:  # no
 
 def invented_value(value: Any, shape: Shape | None, pick: int) -> Spoiled:
     """Silent: one value that the document does not say, valid in every other way."""
-    spoiled = deepcopy(value)
-    leaves = list(_leaves(spoiled, shape))
+    leaves = list(_leaves(value, shape))
     texts = [leaf for leaf in leaves if _is_free_text(leaf)]
     numbers = [leaf for leaf in leaves if _is_number(leaf.value)]
     leaf = _choose(texts or numbers, pick)
@@ -122,31 +121,29 @@ def invented_value(value: Any, shape: Shape | None, pick: int) -> Spoiled:
         return Spoiled(_dump(value))
     invented = INVENTED_TEXT if texts else leaf.value + INVENTED_EXTRA
     leaf.holder[leaf.key] = invented
-    return Spoiled(_dump(spoiled), leaf.path)
+    return Spoiled(_dump(value), leaf.path)
 
 
 def swapped_digits(value: Any, shape: Shape | None, pick: int) -> Spoiled:
     """Silent: two neighbouring digits of one value changed places; else an invented value."""
-    spoiled = deepcopy(value)
-    swaps = [(leaf, _swapped(leaf)) for leaf in _leaves(spoiled, shape)]
+    swaps = [(leaf, _swapped(leaf)) for leaf in _leaves(value, shape)]
     chosen = _choose([(leaf, new) for leaf, new in swaps if new is not None], pick)
     if chosen is None:
         return invented_value(value, shape, pick)
     leaf, new = chosen
     leaf.holder[leaf.key] = new
-    return Spoiled(_dump(spoiled), leaf.path)
+    return Spoiled(_dump(value), leaf.path)
 
 
 def dropped_row(value: Any, shape: Shape | None, pick: int) -> Spoiled:
     """Silent: one row of the longest list left out; swapped digits where there is no list."""
-    spoiled = deepcopy(value)
-    lists = [(path, rows) for path, rows in _lists(spoiled) if rows]
+    lists = [(path, rows) for path, rows in _lists(value) if rows]
     if not lists:
         return swapped_digits(value, shape, pick)
     path, rows = max(lists, key=lambda found: len(found[1]))
     position = pick % len(rows)
     del rows[position]
-    return Spoiled(_dump(spoiled), f"{path}.{position}")
+    return Spoiled(_dump(value), f"{path}.{position}")
 
 
 def _choose(candidates: list[Any], pick: int) -> Any:
@@ -161,13 +158,12 @@ def _top_name(value: dict[str, Any], pick: int) -> str:
 
 def _with_raw(value: Any, shape: Shape | None, pick: int, *, raw: str) -> Spoiled:
     """A number of the answer, else a top-level value, replaced by `raw` as it is."""
-    spoiled = deepcopy(value)
-    leaf = _choose([leaf for leaf in _leaves(spoiled, shape) if _is_number(leaf.value)], pick)
+    leaf = _choose([leaf for leaf in _leaves(value, shape) if _is_number(leaf.value)], pick)
     if leaf is None:
-        name = _top_name(spoiled, pick)
-        leaf = Leaf(spoiled, name, name, None)
+        name = _top_name(value, pick)
+        leaf = Leaf(value, name, name, None)
     leaf.holder[leaf.key] = _HOLE
-    return Spoiled(_dump(spoiled).replace(f'"{_HOLE}"', raw, 1), leaf.path)
+    return Spoiled(_dump(value).replace(f'"{_HOLE}"', raw, 1), leaf.path)
 
 
 def _is_number(value: Any) -> bool:

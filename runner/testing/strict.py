@@ -19,12 +19,17 @@ DEPTH_MAX = 64
 _GROUPS = ("properties", "$defs", "definitions")
 
 
+def root_problem(schema: dict[str, Any]) -> str | None:
+    """Why `schema` cannot be the schema of an answer at all, strict or not; None if it can."""
+    named = schema.get("type")
+    if named == "object":
+        return None
+    return f"schema must be a JSON Schema of 'type: \"object\"', got 'type: {named!r}'."
+
+
 def strict_problem(schema: dict[str, Any]) -> str | None:
-    """The first reason why `schema` is not a strict one, in the words of the API; None if it is."""
-    if schema.get("type") != "object":
-        named = schema.get("type")
-        return f"schema must be a JSON Schema of 'type: \"object\"', got 'type: {named!r}'."
-    return next(_problems(schema, ()), None)
+    """The first reason why `schema` is not a strict one, in the API's words; None if it is."""
+    return root_problem(schema) or next(_problems(schema, ()), None)
 
 
 def _problems(schema: Any, context: tuple[str, ...]) -> Iterator[str]:

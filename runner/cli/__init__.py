@@ -1,0 +1,57 @@
+"""The `runner` command: its table of subcommands and the options that all of them share.
+
+Each command lives in a module of its own that is imported when it is called: help is quick, and
+`runner work` does not load what only `runner doctor` needs.
+"""
+
+from pathlib import Path
+
+import click
+
+from runner.cli.commands import TopGroup
+from runner.cli.session import Session
+
+__all__ = ["COMMANDS", "main"]
+
+_TABLE = {
+    "run": ("runner.cli.run", "run", "Do a whole job: submit, work, wait, export, sum up."),
+    "submit": ("runner.cli.submit", "submit", "Put documents into the queue, and nothing else."),
+    "work": ("runner.cli.work", "work", "Work on the queue until told to stop."),
+    "status": ("runner.cli.status", "status", "Queue depth, progress, spend and workers."),
+    "results": ("runner.cli.results", "results", "Write a batch's results to a file."),
+    "show": ("runner.cli.show", "show", "Everything about one document."),
+    "dead": ("runner.cli.dead", "dead", "Dead letters: list, show, retry, purge, export."),
+    "batch": ("runner.cli.batch", "batch", "Batches: list, pause, resume, cancel."),
+    "calls": ("runner.cli.calls", "calls", "Provider calls: list, show, trace."),
+    "audit": ("runner.cli.audit", "audit", "Check that all documents and money add up."),
+    "doctor": ("runner.cli.doctor", "doctor", "Check that this machine and its settings can run."),
+    "new": ("runner.cli.new", "new", "Write the skeleton of a new job."),
+    "prompt": ("runner.cli.prompt", "prompt", "Prompt versions: list, show, lock."),
+}
+
+
+@click.group(
+    cls=TopGroup, table=_TABLE, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Settings file; RUNNER_CONFIG, else ./runner.toml by default.",
+)
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    help="Where the ledger lives; RUNNER_HOME, else ./.runner by default.",
+)
+@click.pass_context
+def COMMANDS(ctx: click.Context, config: Path | None, home: Path | None) -> None:  # noqa: N802 - a constant that click makes of a function
+    """Turn a pile of documents into validated, costed, traceable records through an LLM API.
+
+    Data goes to stdout, talk to stderr; every command has --json, and help with an example.
+    """
+    ctx.obj = Session(config=config, home=home)
+
+
+def main() -> None:
+    """Run the command line of this process; ends it with the exit code."""
+    COMMANDS.main()

@@ -1,0 +1,67 @@
+"""How a command ends: what went wrong becomes one message on stderr and an exit code."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+import click
+
+from runner.cli.exits import Exit
+from runner.cli.terminal import hush_stdout, plain, talk
+from runner.errors import RunnerError, UsageError
+
+MESSAGE_CHARS_MAX = 300
+
+
+def exit_code_of(run: Callable[[], object]) -> int:
+    """Run a command; its exit code, after whatever went wrong has been said.
+
+    RUNNER_DEBUG=1 shows the traceback of an error that nobody expected.
+    """
+    try:
+        code = run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        hush_stdout()
+        return Exit.FAILED
+    except click.exceptions.NoArgsIsHelpError as error:
+        talk(error.format_message())
+        return Exit.USAGE
+    except click.ClickException as error:
+        _say_usage(error)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        talk("interrupted")
+        return Exit.INTERRUPTED
+    except UsageError as error:
+        talk(f"error: {error}")
+        return Exit.USAGE
+    except RunnerError as error:
+        talk(f"error: {error}")
+        return Exit.FAILED
+    except Exception as error:  # noqa: BLE001 - the top of the program: whatever it is gets a line
+        _say_unexpected(error)
+        return Exit.FAILED
+    return code if isinstance(code, int) else Exit.DONE
+
+
+def _say_usage(error: click.ClickException) -> None:
+    talk(f"error: {error.format_message()}")
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        talk(f"`{context.command_path} --help` shows how it is called")
+
+
+def _say_unexpected(error: Exception) -> None:
+    if os.environ.get("RUNNER_DEBUG") == "1":
+        talk("".join(traceback.format_exception(error)))
+        return
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    # only the first line: what follows in some libraries' errors are the values they were given
+    first = plain((str(error).splitlines() or [""])[0], chars_max=MESSAGE_CHARS_MAX)
+    where = f"{os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119 - a name, no file
+    talk(
+        f"error: unexpected {type(error).__name__} at {where}: {first}\n"
+        "this is a fault of the runner; RUNNER_DEBUG=1 shows where it comes from"
+    )

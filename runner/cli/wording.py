@@ -1,0 +1,63 @@
+"""Numbers, times and durations as people read them, and as the JSON of commands has them."""
+
+import re
+from datetime import UTC, datetime
+
+from runner.errors import UsageError
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_AGO = re.compile(r"(\d+)\s*([smhdw])")
+
+
+def duration(seconds: float) -> str:
+    """A duration in its two largest units, such as `3 min 20 s`."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)} ms"
+    if seconds < 10:  # noqa: PLR2004 - where a decimal still says something
+        return f"{seconds:.1f} s"
+    whole_s = round(seconds)
+    for size_s, name, smaller_s, smaller in (
+        (86_400, "d", 3_600, "h"),
+        (3_600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole_s >= size_s:
+            rest = whole_s % size_s // smaller_s
+            return f"{whole_s // size_s} {name}" + (f" {rest} {smaller}" if rest else "")
+    return f"{whole_s} s"
+
+
+def milliseconds(us: int | None) -> str:
+    """A duration in microseconds as people read it; empty when unknown."""
+    return "" if us is None else duration(us / 1e6)
+
+
+def iso(us: int) -> str:
+    """A time (microseconds since the epoch) as ISO 8601 in UTC, to the millisecond."""
+    at = datetime.fromtimestamp(us / 1e6, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def clock(us: int) -> str:
+    """A time for a person, to the second, in UTC."""
+    return datetime.fromtimestamp(us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def several(count: int, noun: str, plural: str | None = None) -> str:
+    """`1 document`, `2,000 documents`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def since_us(text: str, *, now_us: int) -> int:
+    """When `--since` means: `90s`, `30m`, `2h`, `3d`, `1w` ago, or an ISO date or time (UTC unless
+    it says otherwise). Raises UsageError for anything else."""
+    if ago := _AGO.fullmatch(text.strip().lower()):
+        return now_us - int(ago[1]) * _UNITS_S[ago[2]] * 1_000_000
+    try:
+        at = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise UsageError(
+            f"--since {text!r} is no time: give an age such as 30m, 2h or 3d, "
+            "or a date such as 2026-11-23 or 2026-11-23T08:00"
+        ) from error
+    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)

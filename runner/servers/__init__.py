@@ -1,0 +1,1 @@
+"""Servers that the runner starts by itself, shared by all commands of a home."""
