@@ -11,7 +11,7 @@ import click
 from runner.cli.commands import TopGroup
 from runner.cli.session import Session
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["command_line", "main"]
 
 _TABLE = {
     "run": ("runner.cli.run", "run", "Do a whole job: submit, work, wait, export, sum up."),
@@ -44,7 +44,7 @@ _TABLE = {
     help="Where the ledger lives; RUNNER_HOME, else ./.runner by default.",
 )
 @click.pass_context
-def COMMANDS(ctx: click.Context, config: Path | None, home: Path | None) -> None:  # noqa: N802 - a constant that click makes of a function
+def command_line(ctx: click.Context, config: Path | None, home: Path | None) -> None:
     """Turn a pile of documents into validated, costed, traceable records through an LLM API.
 
     Data goes to stdout, talk to stderr; every command has --json, and help with an example.
@@ -54,4 +54,4 @@ def COMMANDS(ctx: click.Context, config: Path | None, home: Path | None) -> None
 
 def main() -> None:
     """Run the command line of this process; ends it with the exit code."""
-    COMMANDS.main()
+    command_line.main()

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner.config import Settings
 from runner.errors import LedgerError, NotFoundError
 
 if TYPE_CHECKING:
+    from runner.config import Settings
     from runner.ledger import Ledger
     from runner.ledger.submission import Batch
 
@@ -37,8 +37,10 @@ class Session:
         return env
 
     @cached_property
-    def settings(self) -> Settings:
+    def settings(self) -> "Settings":
         """The settings, read once. Raises ConfigError."""
+        from runner.config import Settings  # noqa: PLC0415 - 0.1 s that `--help` need not spend
+
         return Settings.load(env=self.env)
 
     @property

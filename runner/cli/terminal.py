@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
-from pydantic import BaseModel
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -66,7 +64,7 @@ def say(text: str) -> None:
     _write(sys.stdout, plain_lines(text) + "\n")
 
 
-def say_json(value: object) -> None:
+def say_json(value: Any) -> None:
     """Write one JSON document as one line to stdout."""
     _write(sys.stdout, json_text(value) + "\n")
 
@@ -78,7 +76,7 @@ def _write(stream: TextIO, text: str) -> None:
     stream.flush()
 
 
-def json_text(value: object) -> str:
+def json_text(value: Any) -> str:
     """`value` as JSON: decimals as exact numbers, and what `plain` takes out as escapes."""
     return escaped_json(_json(value))
 
@@ -95,12 +93,12 @@ def _no_del(text: str) -> str:
     return text.replace("\x7f", "\\u007f")
 
 
-def _json(value: object) -> str:
+def _json(value: Any) -> str:
     match value:
         case Decimal():
-            return f"{value:f}"
-        case BaseModel():
-            return _json(dict(value))
+            return f"{value.normalize():f}"
+        case str() | int() | float() | None:
+            return json.dumps(value, ensure_ascii=False, allow_nan=False)
         case Mapping():
             return (
                 "{" + ", ".join(f"{_json(str(k))}: {_json(one)}" for k, one in value.items()) + "}"
@@ -108,7 +106,7 @@ def _json(value: object) -> str:
         case list() | tuple():
             return "[" + ", ".join(map(_json, value)) + "]"
         case _:
-            return json.dumps(value, ensure_ascii=False, allow_nan=False)
+            return _json(dict(value))  # a pydantic model, as its fields
 
 
 @dataclass(frozen=True, slots=True)
