@@ -104,7 +104,7 @@ class Settings(BaseModel):
 def _config_path(env: Mapping[str, str], config: Path | None) -> Path | None:
     named = config or (Path(env["RUNNER_CONFIG"]) if env.get("RUNNER_CONFIG") else None)
     if named is not None:
-        if not named.is_file():
+        if not named.exists() or named.is_dir():
             raise ConfigError(f"config file {named} does not exist; mend --config or RUNNER_CONFIG")
         return named.absolute()
     default = Path("runner.toml")

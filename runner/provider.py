@@ -21,6 +21,9 @@ MAX_CONNECTIONS = 1_000
 CONNECT_MAX_S = 10.0
 # Common servers hang up after 5 idle seconds; a call sent into that moment would be ambiguous.
 IDLE_MAX_S = 4.0
+# A shorter key is a placeholder ("test", "EMPTY"): it is no secret, and blotting such a word out of
+# answers would falsify them.
+SECRET_MIN_CHARS = 20
 NO_KEY = "none"  # what a server on this machine gets when no key is set
 
 _KEPT_HEADERS = (
@@ -79,7 +82,8 @@ class OpenAIProvider:
         """Send `call` once and wait at most `call.deadline_s` seconds for the whole answer.
 
         NOT_SENT is said only when no byte of the request left; everything else that ends without
-        a complete answer is AMBIGUOUS. A key echoed by the answer is blotted out of it.
+        a complete answer is AMBIGUOUS. A key echoed by the answer is blotted out of it; a placeholder
+        such as `EMPTY` is not.
         Raises ConfigError when the model's base URL or key is not configured.
         """
         link = self._link(call.model)
@@ -117,7 +121,7 @@ class OpenAIProvider:
             client = self._clients.get((base_url, key))
             if client is None:
                 client = self._clients[base_url, key] = _client(base_url, key)
-            secret = b"" if key == NO_KEY else key.encode()
+            secret = key.encode() if len(key) >= SECRET_MIN_CHARS else b""
             link = self._links[model] = _Link(client, urlsplit(base_url).hostname or "", secret)
         return link
 

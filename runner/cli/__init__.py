@@ -30,9 +30,7 @@ _TABLE = {
 }
 
 
-@click.group(
-    cls=TopGroup, table=_TABLE, context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(cls=TopGroup, table=_TABLE, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -49,7 +47,7 @@ def command_line(ctx: click.Context, config: Path | None, home: Path | None) -> 
 
     Data goes to stdout, talk to stderr; every command has --json, and help with an example.
     """
-    ctx.obj = Session(config=config, home=home)
+    ctx.obj = Session(config=config, home=home, typed=ctx.obj)
 
 
 def main() -> None:

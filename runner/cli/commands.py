@@ -47,9 +47,7 @@ class LazyGroup(click.Group):
     `table` maps a command's name to (module, attribute, one line of help).
     """
 
-    def __init__(
-        self, *args: Any, table: Mapping[str, tuple[str, str, str]], **extra: Any
-    ) -> None:
+    def __init__(self, *args: Any, table: Mapping[str, tuple[str, str, str]], **extra: Any) -> None:
         super().__init__(*args, **extra)
         self.table = table
 
@@ -87,7 +85,9 @@ class TopGroup(LazyGroup):
     """The outermost group: whatever goes wrong below ends as a message and an exit code."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run, and leave the process with the exit code."""
+        """Run, and leave the process with the exit code; commands find what was typed in `obj`."""
+        typed = args[0] if args else extra.get("args")
         extra |= {"standalone_mode": False, "prog_name": "runner"}
+        extra["obj"] = tuple(sys.argv[1:] if typed is None else typed)
         run = super().main
         sys.exit(exit_code_of(lambda: run(*args, **extra)))

@@ -24,6 +24,7 @@ class Session:
 
     config: Path | None = None
     home: Path | None = None
+    typed: tuple[str, ...] = ()  # the command line, to print the one that goes on
     surroundings: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     @cached_property

@@ -351,9 +351,7 @@ class DocumentShape(Shape):
     events: tuple[EventShape, ...]
 
     @classmethod
-    def of(
-        cls, view: DocumentView, *, calls: list[AttemptRow], events: list[EventRow]
-    ) -> Self:
+    def of(cls, view: DocumentView, *, calls: list[AttemptRow], events: list[EventRow]) -> Self:
         """A document with its calls and events."""
         return cls(
             document_id=view.id,

@@ -69,6 +69,13 @@ def say_json(value: Any) -> None:
     _write(sys.stdout, json_text(value) + "\n")
 
 
+def stdout_lines(lines: Iterable[str]) -> None:
+    """Write many lines of JSON text that is escaped already."""
+    for line in lines:
+        sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def _write(stream: TextIO, text: str) -> None:
     # a terminal or pipe of another encoding must not end a run
     encoding = stream.encoding or "utf-8"

@@ -2,7 +2,9 @@
 
 import re
 from datetime import UTC, datetime
+from decimal import Decimal
 
+from runner.budget import format_usd, usd_to_nusd
 from runner.errors import UsageError
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -30,6 +32,11 @@ def duration(seconds: float) -> str:
 def milliseconds(us: int | None) -> str:
     """A duration in microseconds as people read it; empty when unknown."""
     return "" if us is None else duration(us / 1e6)
+
+
+def usd(amount: Decimal | None) -> str:
+    """An amount in US dollars for a person; `unknown` when a price is."""
+    return "unknown" if amount is None else format_usd(usd_to_nusd(amount))
 
 
 def iso(us: int) -> str:

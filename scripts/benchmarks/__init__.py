@@ -1,0 +1,1 @@
+"""Benchmarks; each is started by a command in `scripts/`."""

@@ -16,13 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from runner.batches import Request, plan, submit
+from runner.budget import PriceList
 from runner.config import Settings
 from runner.keys import Ticket, new_id
 from runner.ledger import Ledger
@@ -35,8 +36,9 @@ from runner.ledger.standing import state_counts
 from runner.ledger.work import load
 from runner.ledger.workers import WorkerRow, register, take_lead
 from runner.loaders import from_iterable
-from runner.model import AttemptState, Call, DocumentState, Done, RawAnswer, Usage
+from runner.model import AttemptState, Call, DocumentState, Done, History, RawAnswer, Usage
 from runner.pinned import PinnedJobs
+from runner.prepare import prepare
 from runner.provider import OpenAIProvider
 from runner.queue import Road
 from runner.servers.valkey import use_valkey
@@ -45,7 +47,7 @@ from runner.testing.documents import generate_documents
 
 SLOTS = 100
 MODEL = "gpt-5-mini"
-PRICES = {"input_usd_per_mtok": "0.25", "cached_usd_per_mtok": "0.025", "output_usd_per_mtok": "2"}
+WORK = [sys.executable, "-m", "runner.cli", "work", "--until-empty"]
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,7 @@ def run_runner(documents: list[tuple[str, str]], base_url: str, home: Path) -> F
         redis_before = sum(redis.cpu_times()[:2])
         began_s = time.perf_counter()
         used = _child_cpu(
-            [sys.executable, "-m", "runner.cli", "work", "--until-empty"]
-            + ["--concurrency", str(SLOTS)],
+            [*WORK, "--concurrency", str(SLOTS)],
             env,
         )
         wall_s = time.perf_counter() - began_s
@@ -111,7 +112,7 @@ def _child_cpu(command: list[str], env: dict[str, str]) -> float:
     if os.waitstatus_to_exitcode(status):
         raise SystemExit(f"{command}: exit {os.waitstatus_to_exitcode(status)}")
     process.returncode = 0
-    return usage.ru_utime + usage.ru_stime
+    return float(usage.ru_utime + usage.ru_stime)
 
 
 def _server(home: Path) -> psutil.Process:
@@ -121,9 +122,7 @@ def _server(home: Path) -> psutil.Process:
 
 def measure_start(home: Path, base_url: str) -> float:
     """CPU seconds of a worker that finds nothing to do: interpreter, imports, ledger."""
-    return _child_cpu(
-        [sys.executable, "-m", "runner.cli", "work", "--until-empty"], environment(home, base_url)
-    )
+    return _child_cpu(WORK, environment(home, base_url))
 
 
 async def measure_client(bodies: list[bytes], base_url: str, home: Path) -> float:
@@ -230,9 +229,9 @@ async def measure_ledger(documents: list[tuple[str, str]], home: Path) -> float:
     return used
 
 
-async def _cpu_of(action: Callable[[], "asyncio.Future[None] | object"]) -> float:
+async def _cpu_of(action: Callable[[], Awaitable[None]]) -> float:
     before = time.process_time()
-    await action()  # type: ignore[misc] # a coroutine function without arguments
+    await action()
     return time.process_time() - before
 
 
@@ -244,7 +243,7 @@ def main() -> None:
     options = parser.parse_args()
     documents = list(generate_documents(options.documents, seed=1, size="small"))
     runner, plain = [], []
-    with tempfile.TemporaryDirectory(prefix="bench") as folder, ProviderProcess(**PRICES) as server:
+    with tempfile.TemporaryDirectory(prefix="bench") as folder, ProviderProcess() as server:
         root = Path(folder)
         file = root / "documents.json"
         file.write_text(json.dumps(documents), encoding="utf-8")
@@ -263,10 +262,6 @@ def main() -> None:
 
 
 def _bodies(documents: list[tuple[str, str]]) -> list[bytes]:
-    from runner.budget import PriceList  # noqa: PLC0415 - only here
-    from runner.model import History  # noqa: PLC0415 - only here
-    from runner.prepare import prepare  # noqa: PLC0415 - only here
-
     settings = Settings.load(env={"RUNNER_CONFIG": os.devnull})
     pinned = PinnedJobs(()).live("invoice", version=None, models=())
     prices = PriceList(settings)
@@ -284,7 +279,7 @@ def print_table(
     """Print medians and the ratio of the pairs."""
 
     def median(figures: list[Figure], name: str) -> float:
-        return statistics.median(getattr(figure, name) for figure in figures)
+        return float(statistics.median(getattr(figure, name) for figure in figures))
 
     print(f"{count} documents of about 1.5 kB, provider answers at once, {len(runner)} rounds")
     print(f"{'':14}{'CPU s/1,000':>14}{'documents/s':>14}{'Redis CPU s/1,000':>20}")

@@ -10,10 +10,9 @@ from openai import AsyncOpenAI
 from schemas.invoice import Invoice
 
 
-async def main() -> None:
+async def main(documents: list[tuple[str, str]], slots: int) -> None:
     """Extract every document; fail when one is not extracted."""
-    documents = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    gate = asyncio.Semaphore(int(sys.argv[2]))
+    gate = asyncio.Semaphore(slots)
     client = AsyncOpenAI()
 
     async def extract(text: str) -> Invoice:
@@ -34,4 +33,4 @@ async def main() -> None:
     assert len(invoices) == len(documents)
 
 
-asyncio.run(main())
+asyncio.run(main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), int(sys.argv[2])))

@@ -1,0 +1,156 @@
+"""The worker children of one command: started, listened to, restarted, drained, or given up."""
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from runner.cli.exits import Exit
+from runner.cli.terminal import plain
+from runner.errors import RunnerError
+from runner.processes import WorkerProcesses
+
+GIVE_UP_AFTER = 3  # failures in a row of each child, with the same message
+FORGET_AFTER_S = 60.0  # a failure so long after the last one begins a new row
+REPEAT_AFTER_S = 60.0  # several children say the same thing at once: it is shown once
+ABORT_MAX_S = 15.0
+READ_BYTES = 65_536
+
+_FAILED = "error: "
+
+
+class Crew:
+    """Worker children whose talk comes through one pipe, so that it does not tear the display.
+
+    `on_line` hears each line that a child says. A named pipe and not a file: a full disk must not
+    break a worker because of its talk.
+    """
+
+    def __init__(
+        self,
+        *,
+        count: int,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        on_line: Callable[[str], None],
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="runner-")
+        pipe = Path(self._folder.name) / "talk"
+        os.mkfifo(pipe, 0o600)
+        self._pipe_fd = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        self._workers = WorkerProcesses(
+            count=count, arguments=["--talk-to", str(pipe), *arguments], env=env
+        )
+        self._on_line = on_line
+        self._clock_s = clock_s
+        self._unfinished_line = b""
+        self._said_at_s: dict[str, float] = {}
+        self._said_error = ""  # what the last child that failed said
+        self._reason = ""  # why the present row of failures failed
+        self._alike = 0
+        self._failed_at_s = 0.0
+        self.started = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave no child behind, whatever ended the command."""
+        self.drain()
+        self._wait_or_kill()
+        self._listen()
+        os.close(self._pipe_fd)
+        self._folder.cleanup()
+
+    def start(self) -> None:
+        """Start the children."""
+        self.started = True
+        self._workers.start()
+
+    def tend(self) -> None:
+        """Pass on what the children said, and start those again that died.
+
+        Raises RunnerError with a child's own words when they fail again and again for one reason.
+        """
+        self._listen()
+        if not self.started:
+            return
+        for code in self._workers.restart_dead():
+            self._listen()
+            self._note_end(code)
+
+    def listen_only(self) -> bool:
+        """Pass on what the children said while they drain; whether all have ended."""
+        self._listen()
+        return self.ended
+
+    @property
+    def ended(self) -> bool:
+        """Whether no child runs."""
+        return all(code is not None for code in self._workers.exit_codes())
+
+    def drain(self) -> None:
+        """Ask every child to finish its calls and end; asked again, to abort them."""
+        self._workers.signal()
+
+    def kill(self) -> None:
+        """End children that do not even abort; what they held is taken over by the next worker."""
+        for pid in self._workers.pids():
+            os.kill(pid, signal.SIGKILL)
+
+    def _wait_or_kill(self) -> None:
+        """A last resort: by now they have been drained, or something unexpected went wrong."""
+        if not self._workers.wait(ABORT_MAX_S):
+            self.drain()
+            if not self._workers.wait(ABORT_MAX_S):
+                self.kill()
+        self._workers.stop()
+
+    def _note_end(self, code: int) -> None:
+        if code <= 0:  # drained by someone else, or killed: not its own decision, so not a pattern
+            self._on_line(f"a worker ended ({_how(code)}); starting another one")
+            return
+        now_s = self._clock_s()
+        reason = self._said_error or f"a worker ended with exit code {code} and said nothing"
+        alike = reason == self._reason and now_s - self._failed_at_s < FORGET_AFTER_S
+        self._alike = self._alike + 1 if alike else 1
+        self._reason, self._failed_at_s = reason, now_s
+        if code == Exit.USAGE or self._alike >= GIVE_UP_AFTER * self._workers.count:
+            raise RunnerError(f"no worker can start: {reason}")
+
+    def _listen(self) -> None:
+        while chunk := self._read():
+            *lines, self._unfinished_line = (self._unfinished_line + chunk).split(b"\n")
+            for line in lines:
+                self._hear(plain(line.decode("utf-8", "replace")))
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self._pipe_fd, READ_BYTES)
+        except BlockingIOError:
+            return b""
+
+    def _hear(self, line: str) -> None:
+        if line.startswith(_FAILED):
+            self._said_error = line.removeprefix(_FAILED)
+            return  # shown when it is given up, not at each of its tries
+        now_s = self._clock_s()
+        if line and now_s - self._said_at_s.get(line, -REPEAT_AFTER_S) >= REPEAT_AFTER_S:
+            self._said_at_s[line] = now_s
+            self._on_line(line)
+
+
+def _how(code: int) -> str:
+    if code == 0:
+        return "drained"
+    return f"killed by {signal.Signals(-code).name}"

@@ -1,0 +1,264 @@
+"""`runner run`: a whole job in one process tree, safe to interrupt and to repeat."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from runner import batches
+from runner.budget import PriceList, usd_to_nusd
+from runner.cli.commands import Command, json_option, leave
+from runner.cli.crew import Crew
+from runner.cli.exits import Exit
+from runner.cli.export import check_target, export
+from runner.cli.interrupts import Interrupts
+from runner.cli.progress import make_board
+from runner.cli.session import Session, pass_session
+from runner.cli.submission import (
+    Asked,
+    Planned,
+    Submission,
+    make_plan,
+    now_us,
+    submission_options,
+)
+from runner.cli.summary import Told, tell_ending
+from runner.cli.terminal import lines_of, say, say_json, talk
+from runner.cli.watch import Ending, Watch
+from runner.cli.wording import several, usd
+from runner.errors import UsageError
+from runner.exporters import STDOUT
+from runner.keys import content_digest
+from runner.ledger import Ledger
+from runner.ledger.control import resume_batch
+from runner.ledger.submission import Batch, open_batch
+from runner.model import BatchState
+
+MAX_WAIT_S = 3_600.0
+
+_EXIT_OF = {
+    Ending.CANCELLED: Exit.FAILED,
+    Ending.PAUSED: Exit.PAUSED,
+    Ending.STALLED: Exit.PAUSED,
+    Ending.INTERRUPTED: Exit.INTERRUPTED,
+}
+
+
+@click.command(
+    cls=Command,
+    example=(
+        "runner run invoice invoices/ --out invoices.jsonl --budget-usd 5",
+        "runner run ticket tickets.csv --text-field body --id-field id --out tickets.csv",
+        "runner run invoice invoices/ --dry-run",
+    ),
+    exits=(
+        *(Exit.DONE, Exit.FAILED, Exit.USAGE, Exit.UNFINISHED, Exit.PAUSED),
+        Exit.INTERRUPTED,
+    ),
+)
+@submission_options
+@click.option("--out", metavar="FILE", help="Result file (.jsonl or .csv); - is stdout.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Worker processes.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="Documents at once in each process.",
+)
+@click.option(
+    "--max-wait",
+    "max_wait_s",
+    type=click.FloatRange(min=1),
+    default=MAX_WAIT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Stop with exit code 5 when no document has ended for so long.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Say what it would cost; send nothing, create no batch."
+)
+@json_option
+@pass_session
+def run(
+    session: Session,
+    *,
+    out: str | None,
+    processes: int,
+    concurrency: int,
+    max_wait_s: float,
+    dry_run: bool,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Do a whole job: submit the inputs, work on them, wait, write the results, sum up.
+
+    JOB is a job's name (`runner prompt list` shows them). INPUT is a folder, a glob, a file, or - for
+    standard input; rows of .jsonl and .csv files are documents of their own.
+
+    Repeat the same command whenever you like: it goes on where it stopped, adds new or changed files
+    as new documents, and calls nobody for what is done. Ctrl-C lets the calls in flight finish.
+    """
+    began_s = time.monotonic()
+    _check_outputs(out, as_json=as_json)
+    planned = make_plan(session, Asked(**asked))
+    if dry_run:
+        _forecast(session, planned, as_json=as_json)
+        return
+    with session.ledger(create=True) as ledger:
+        batch = _open(ledger, planned)
+        ending, why = _work(
+            ledger,
+            batch,
+            submission=Submission(ledger, planned),
+            workers=_Workers(processes, concurrency, session.env),
+            max_wait_s=max_wait_s,
+        )
+        planned.skipped.tell()
+        exported = None
+        if out is not None and ending is not Ending.INTERRUPTED:
+            exported = export(ledger, batch, out)
+        standing = batches.standing(ledger, batch)
+        seconds = time.monotonic() - began_s
+        tell_ending(
+            ledger,
+            Told(
+                ending=ending,
+                why=why,
+                standing=standing,
+                seconds=seconds,
+                out=out,
+                exported=exported,
+                again=session.typed,
+            ),
+        )
+    summed = batches.summary(standing, seconds=seconds)
+    if as_json:
+        say_json(summed)
+    unfinished = bool(summed.dead or summed.review)
+    leave(_EXIT_OF.get(ending, Exit.UNFINISHED if unfinished else Exit.DONE))
+
+
+def _check_outputs(out: str | None, *, as_json: bool) -> None:
+    if out is not None:
+        check_target(out)
+    if out == STDOUT and as_json:
+        raise UsageError("--out - and --json would both write to stdout: give --out a file")
+
+
+def _forecast(session: Session, planned: Planned, *, as_json: bool) -> None:
+    """Print what the inputs would cost; equal contents are one document, as in a batch."""
+    prices = PriceList(session.settings)
+    found = batches.forecast(
+        planned.pinned, _distinct_texts(planned), settings=session.settings, prices=prices
+    )
+    planned.skipped.tell()
+    if as_json:
+        say_json(found)
+        return
+    say(
+        lines_of(
+            [
+                ("documents", found.documents),
+                ("unparsable", found.unparsable or None),
+                ("model", found.model),
+                ("input tokens", found.input_tokens),
+                ("expected cost", usd(found.expected_usd)),
+                ("worst case", usd(found.worst_usd)),
+            ]
+        )
+    )
+    if found.worst_usd is not None:
+        attempts = planned.pinned.job.max_attempts
+        talk(f"worst case: every document takes all its {attempts} attempts, each at its longest")
+    if planned.known is not None:
+        with session.ledger() as ledger:
+            standing = batches.standing(ledger, planned.known)
+        ended = standing.accepted - standing.open
+        talk(
+            f"batch {planned.known.name} was begun before: {several(ended, 'document')} in it "
+            "have ended and will not be paid for again"
+        )
+    talk("nothing was sent and no batch was created")
+
+
+def _distinct_texts(planned: Planned) -> Iterator[str | None]:
+    seen: set[bytes] = set()
+    for one in planned.texts:
+        digest = content_digest(one.content)
+        if digest not in seen:
+            seen.add(digest)
+            yield one.text
+
+
+def _open(ledger: Ledger, planned: Planned) -> Batch:
+    """Begin the batch or find it again; more budget than before lets a paused one go on."""
+    more = _raises_budget(ledger, planned)
+    with ledger.transaction() as connection:
+        batch = open_batch(connection, planned.plan, now_us=now_us())
+        if more:
+            resume_batch(connection, batch, budget_nusd=None, now_us=now_us())
+    if batch.simulated:
+        talk("simulated: answers and costs are made up, no provider is called")
+    return batch
+
+
+def _raises_budget(ledger: Ledger, planned: Planned) -> bool:
+    asked, known = planned.asked.budget_usd, planned.known
+    if asked is None or known is None or known.state is not BatchState.PAUSED:
+        return False
+    before_nusd = batches.standing(ledger, known).limit_nusd
+    return before_nusd is not None and usd_to_nusd(asked) > before_nusd
+
+
+@dataclass(frozen=True, slots=True)
+class _Workers:
+    """The workers that a run may start."""
+
+    processes: int
+    concurrency: int
+    env: Mapping[str, str]
+
+
+def _work(
+    ledger: Ledger,
+    batch: Batch,
+    *,
+    submission: Submission,
+    workers: _Workers,
+    max_wait_s: float,
+) -> tuple[Ending, str]:
+    """Submit and work until the batch has ended; how it did, and why it waited last."""
+    interrupts = Interrupts()
+    board = make_board()
+    try:
+        with (
+            interrupts.heard(),
+            Crew(
+                count=workers.processes,
+                arguments=["--concurrency", str(workers.concurrency)],
+                env=workers.env,
+                on_line=board.note,
+            ) as crew,
+        ):
+            watch = Watch(
+                ledger,
+                batch,
+                submission=submission,
+                crew=crew,
+                board=board,
+                interrupts=interrupts,
+                max_wait_s=max_wait_s,
+            )
+            submission.start()
+            return watch.wait(), watch.last_why
+    finally:
+        board.close()

@@ -1,0 +1,259 @@
+"""What `run` and `submit` share: their options, the plan that these make, and the reading of inputs."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from functools import reduce
+from typing import Any
+
+import click
+
+from runner import batches
+from runner.batches import Request, Submitted
+from runner.budget import PriceList
+from runner.cli.session import Session
+from runner.cli.terminal import talk
+from runner.cli.wording import several
+from runner.errors import UsageError
+from runner.ledger import Ledger
+from runner.ledger.submission import Batch, BatchPlan, find_batch
+from runner.loaders import iter_sources
+from runner.model import SourceText
+from runner.pinned import Pinned, PinnedJobs
+
+
+class Usd(click.ParamType[Decimal]):
+    """An amount of US dollars above zero, read exactly."""
+
+    name = "usd"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Decimal:
+        """Parse the amount."""
+        try:
+            amount = Decimal(str(value))
+        except InvalidOperation:
+            amount = Decimal(0)
+        if not amount.is_finite() or amount <= 0:
+            self.fail(f"{value!r} is not an amount of money above 0, such as 5 or 0.50", param, ctx)
+        return amount
+
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+_OPTIONS: tuple[Decorator, ...] = (
+    click.argument("job"),
+    click.argument("inputs", nargs=-1, required=True, metavar="INPUT..."),
+    click.option(
+        "--batch",
+        "batch_name",
+        help="Name of the batch; derived from job, inputs and options by default.",
+    ),
+    click.option(
+        "--budget-usd",
+        type=Usd(),
+        help="The most that the batch may spend; it pauses before it spends more.",
+    ),
+    click.option("--limit", type=click.IntRange(min=1), help="Take at most this many inputs."),
+    click.option(
+        "--model",
+        "models",
+        multiple=True,
+        help="Model to ask; repeated, the ladder. The job's own by default.",
+    ),
+    click.option("--prompt", help="Locked prompt version to ask with; the live one by default."),
+    click.option("--text-field", help="Field or column of a row that holds the text."),
+    click.option("--id-field", help="Field or column of a row that names it."),
+    click.option(
+        "--simulate",
+        is_flag=True,
+        help="Ask the simulated provider on this machine: free, no key, made-up answers.",
+    ),
+)
+
+
+def submission_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what is to be submitted; their values make an `Asked`."""
+    return reduce(lambda made, option: option(made), reversed(_OPTIONS), command)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the person typed."""
+
+    job: str
+    inputs: tuple[str, ...]
+    batch_name: str | None
+    budget_usd: Decimal | None
+    limit: int | None
+    models: tuple[str, ...]
+    prompt: str | None
+    text_field: str | None
+    id_field: str | None
+    simulate: bool
+
+    @property
+    def request(self) -> Request:
+        """The same for the ledger."""
+        return Request(
+            job=self.job,
+            inputs=self.inputs,
+            batch=self.batch_name,
+            prompt=self.prompt,
+            models=self.models,
+            text_field=self.text_field,
+            id_field=self.id_field,
+            simulate=self.simulate,
+            budget_usd=self.budget_usd,
+        )
+
+
+@dataclass(slots=True)
+class Skipped:
+    """Counts the entries of folders that are not read, and names the first few."""
+
+    count: int = 0
+    named: list[str] = field(default_factory=list)
+    NAMED_MAX = 3
+
+    def __call__(self, path: str, why: str) -> None:
+        """Note one."""
+        self.count += 1
+        if len(self.named) < self.NAMED_MAX:
+            self.named.append(f"  {path}: {why}")
+
+    def tell(self) -> None:
+        """Say what was passed over, if anything was."""
+        if self.count:
+            more = f"\n  and {self.count - len(self.named):,} more" if self.count > 3 else ""
+            talk(
+                f"passed over {several(self.count, 'entry', 'entries')}:\n"
+                + "\n".join(self.named)
+                + more
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A submission that can begin: what the ledger will pin, and where the texts come from."""
+
+    asked: Asked
+    plan: BatchPlan
+    pinned: Pinned
+    known: Batch | None  # the batch, when it was begun before
+    texts: Iterator[SourceText]
+    skipped: Skipped
+
+
+def make_plan(session: Session, asked: Asked) -> Planned:
+    """Find job, prompt, batch and inputs; nothing is written.
+
+    Raises UsageError (JobError, InputError, ConfigError) when something asked for does not exist,
+    or when a budget cannot be kept because a model's price is unknown.
+    """
+    settings = session.settings
+    plan, pinned = batches.plan(asked.request, PinnedJobs(settings.job_folders))
+    if asked.budget_usd is not None:
+        refuse_unknown_prices(session, plan.models)
+    known = _known_batch(session, plan.name)
+    options = known.options if known is not None else {}
+    skipped = Skipped()
+    return Planned(
+        asked=asked,
+        plan=plan,
+        pinned=pinned,
+        known=known,
+        skipped=skipped,
+        texts=iter_sources(
+            asked.inputs,
+            text_field=asked.text_field or options.get("text_field") or None,
+            id_field=asked.id_field or options.get("id_field") or None,
+            limit=asked.limit,
+            on_skipped=skipped,
+        ),
+    )
+
+
+def refuse_unknown_prices(session: Session, models: tuple[str, ...]) -> None:
+    """Raise UsageError for a model whose price nobody knows: a budget would be a guess."""
+    prices = PriceList(session.settings)
+    for model in models:
+        if prices.price(model) is None:
+            raise UsageError(
+                f"no price is known for model {model}, so a budget cannot be kept: set "
+                f'input_usd_per_mtok and output_usd_per_mtok under [models."{model}"] '
+                "in runner.toml, or leave --budget-usd out"
+            )
+
+
+def _known_batch(session: Session, name: str) -> Batch | None:
+    if not session.has_ledger:
+        return None
+    with session.ledger() as ledger, ledger.snapshot() as connection:
+        return find_batch(connection, name)
+
+
+class _StoppedError(Exception):
+    """The person wants no more inputs read."""
+
+
+class Submission(threading.Thread):
+    """Reads the inputs into the ledger beside the main thread, which stays free for signals.
+
+    A daemon: a read of standard input that never returns must not keep the process alive. Each
+    chunk is one transaction, so that ending anywhere loses only what was not acknowledged.
+    """
+
+    def __init__(self, ledger: Ledger, planned: Planned) -> None:
+        super().__init__(name="submission", daemon=True)
+        self._ledger = ledger
+        self._planned = planned
+        self._stop = threading.Event()
+        self.error: BaseException | None = None
+        self.result: Submitted | None = None
+        self.accepted = 0
+
+    def run(self) -> None:
+        """Read until the inputs end or `stop` is called."""
+        try:
+            result = batches.submit(
+                self._ledger,
+                self._planned.plan,
+                self._texts(),
+                rejected=lambda: self._planned.skipped.count,
+                on_progress=self._note,
+            )
+        except _StoppedError:
+            return
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            self.error = error
+        else:
+            self.result = result
+
+    def _texts(self) -> Iterator[SourceText]:
+        for text in self._planned.texts:
+            if self._stop.is_set():
+                raise _StoppedError  # an end would say that every input has been read
+            yield text
+
+    def _note(self, so_far: Submitted) -> None:
+        self.accepted = so_far.accepted
+
+    def stop(self) -> None:
+        """Read no more inputs."""
+        self._stop.set()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every input is in the ledger. Raises what reading or writing raised."""
+        if self.error is not None:
+            raise self.error
+        return self.result is not None
+
+
+def now_us() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
