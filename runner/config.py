@@ -35,6 +35,7 @@ class ModelSettings(BaseModel):
     omit_parameters: tuple[str, ...] = ()  # of the prompt, that this model refuses
     structured_output: Literal["json_schema", "json_object", "none"] = "json_schema"
     context_tokens: int | None = Field(default=None, ge=1)
+    max_output_tokens: int | None = Field(default=None, ge=1)  # at most, whatever the job allows
     input_usd_per_mtok: float | None = Field(default=None, ge=0)
     cached_usd_per_mtok: float | None = Field(default=None, ge=0)
     output_usd_per_mtok: float | None = Field(default=None, ge=0)

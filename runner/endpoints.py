@@ -36,6 +36,7 @@ class Endpoints:
         self._starting = asyncio.Lock()
         self._remote = OpenAIProvider(settings, env=env)
         self._own: dict[str, tuple[OpenAIProvider, str]] = {}
+        self._left: list[OpenAIProvider] = []
         self._checked_s: dict[str, float] = {}
         self._monotonic = monotonic
 
@@ -62,7 +63,7 @@ class Endpoints:
 
     async def aclose(self) -> None:
         """Close connections and leave the servers."""
-        for provider in (self._remote, *(own for own, _ in self._own.values())):
+        for provider in (self._remote, *(own for own, _ in self._own.values()), *self._left):
             await provider.aclose()
         self._in_use.close()
 
@@ -75,7 +76,9 @@ class Endpoints:
         url = self._residents[name].url
         provider, known_url = self._own.get(key, (None, ""))
         if provider is None or known_url != url:
-            # a server that was started again listens elsewhere; calls on the old one end by themselves
+            # a server that was started again listens elsewhere; calls on the old one may still run
+            if provider is not None:
+                self._left.append(provider)
             provider = OpenAIProvider(self._settings, env={}, base_urls={model: url})
             self._own[key] = (provider, url)
         return provider

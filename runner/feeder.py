@@ -5,9 +5,10 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from runner.heartbeat import Heart, Judge
+from runner.heartbeat import ROAD, Heart, Judge
 from runner.keys import Ticket
 from runner.ledger import Ledger
 from runner.ledger.feeding import (
@@ -83,16 +84,22 @@ class Feeder:
             fed = await self._feed() if self.fleet.leads else 0
             await asyncio.sleep(BUSY_TICK_S if fed else IDLE_TICK_S)
 
-    async def resign(self) -> None:
-        """Leave the lead to another worker at once."""
-        worker_id = self._heart.row.id
-        await self._ledger.write_one(lambda connection: resign(connection, worker_id))
+    async def retire(self) -> None:
+        """Leave the lead to another worker at once; the last one takes what nobody holds back."""
+        me = self._heart.row.id
+        await self._ledger.write_one(lambda connection: resign(connection, me))
+        if any(worker.id != me for worker in self.fleet.workers):
+            return
+        left = await self._ledger.read_one(ready_tickets)
+        await self._queue_again(left)
+        with suppress(*ROAD_ERRORS):
+            await self._road.forget(left)
 
     async def _look_round(self) -> None:
         me = self._heart.row.id
         workers = await self._ledger.read_one(living)
         others = [worker for worker in workers if worker.id != me]
-        dead = self._judge.dead(others)
+        dead = self._judge.dead(others, trust_silence=self._heart.beats_freely)
         alive = tuple(worker for worker in workers if worker not in dead)
         leads = await self._take_or_keep_lead({worker.id for worker in alive})
         self.fleet = Fleet(workers=alive, leads=leads)
@@ -113,8 +120,10 @@ class Feeder:
         )
 
     async def _bury(self, worker: WorkerRow) -> None:
-        sys.stderr.write(f"runner: worker {worker.id} (pid {worker.pid}) is gone; taking over\n")
-        await self._ledger.write_one(lambda connection: bury(connection, worker.id))
+        if await self._ledger.write_one(lambda connection: bury(connection, worker)):
+            sys.stderr.write(
+                f"runner: worker {worker.id} (pid {worker.pid}) is gone; taking over\n"
+            )
 
     async def _sweep(self) -> None:
         """Take back what dead workers left and what the road lost."""
@@ -125,15 +134,19 @@ class Feeder:
             await self._ledger.write_one(
                 lambda connection: free_answered(connection, answered, now_us=now_us)
             )
-        for one in left:
-            if not one.answered:
-                await self._ledger.write(finish, self._end_of_orphan(one))
+        await asyncio.gather(
+            *(
+                self._ledger.write(finish, self._end_of_orphan(one))
+                for one in left
+                if not one.answered
+            )
+        )
         try:
             await self._sweep_road()
         except ROAD_ERRORS as error:
-            self._heart.note = f"Redis away: {error}"
+            self._heart.hinder(ROAD, f"Redis away: {error}")
         else:
-            self._heart.note = None
+            self._heart.hinder(ROAD, None)
 
     def _end_of_orphan(self, one: Orphan) -> Finish:
         """A call whose worker died: nobody knows how it ended, so it counts as paid."""
@@ -157,6 +170,8 @@ class Feeder:
             now_us=self._now_us(),
             lease_token=one.lease_token,
             settlement=settlement,
+            model=one.model,
+            prompt_id=one.prompt_id,
         )
 
     async def _sweep_road(self) -> None:
@@ -167,9 +182,11 @@ class Feeder:
         await self._road.forget(lost)
         ready = await self._ledger.read_one(ready_tickets)
         missing = set(await self._road.missing(ready))
-        # seen missing twice in succession: not merely fed or finished this very moment
-        await self._queue_again(missing & self._missing)
-        self._missing = missing
+        # seen missing twice in succession: not merely fed, begun or finished this very moment
+        stuck = missing & self._missing
+        await self._queue_again(stuck)
+        await self._road.forget(stuck)
+        self._missing = missing - stuck
 
     async def _queue_again(self, tickets: "list[Ticket] | set[Ticket]") -> None:
         if tickets:
@@ -185,7 +202,7 @@ class Feeder:
             await self._road.push(tickets)
         except ROAD_ERRORS as error:
             # they are ready and not on the road: the sweep queues them again
-            self._heart.note = f"Redis away: {error}"
+            self._heart.hinder(ROAD, f"Redis away: {error}")
             await asyncio.sleep(LOOK_ROUND_S)
         return len(tickets)
 

@@ -6,9 +6,11 @@ its process is gone.
 """
 
 import asyncio
+import math
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -20,6 +22,10 @@ from runner.ledger.workers import Beat, WorkerRow, beat, register
 
 BEAT_EVERY_S = 3.0
 DEAD_AFTER_S = 10.0
+# causes of a hindrance
+ROAD = "road"
+JOB = "job"
+HINDERED_S = 60.0  # a hindrance that lasts is told again before
 
 
 def host_key() -> str:
@@ -50,11 +56,15 @@ class Judge:
         self._monotonic = monotonic
         self._changed: dict[str, tuple[int, float]] = {}
 
-    def dead(self, rows: Iterable[WorkerRow]) -> list[WorkerRow]:
-        """Those of the rows that have shown no life for too long."""
+    def dead(self, rows: Iterable[WorkerRow], *, trust_silence: bool = True) -> list[WorkerRow]:
+        """Those of the rows that have shown no life for too long.
+
+        Without `trust_silence` (the observer itself could not write, or was stopped) silence is
+        forgiven and counted anew; only a process that is gone from this host is dead.
+        """
         now_s = self._monotonic()
         rows = list(rows)
-        last = self._changed
+        last = self._changed if trust_silence else {}
         self._changed = {
             row.id: last[row.id]
             if row.id in last and last[row.id][0] == row.beats
@@ -83,8 +93,33 @@ class Heart:
         self.host = host_key()
         self.row: WorkerRow
         self.state = "working"
-        self.note: str | None = None
         self.in_flight = 0
+        self._hindrances: dict[str, tuple[str, float]] = {}
+        self._beaten_s = -math.inf
+
+    def hinder(self, cause: str, why: str | None) -> bool:
+        """Show why this worker cannot do all it should, until told None or `HINDERED_S` later.
+
+        True when that is news. Each `cause` has its own place.
+        """
+        known, _ = self._hindrances.pop(cause, (None, 0.0))
+        if why is not None:
+            self._hindrances[cause] = (why, time.monotonic() + HINDERED_S)
+        return why is not None and why != known
+
+    @property
+    def note(self) -> str | None:
+        """What hinders this worker now, for `status`."""
+        now_s = time.monotonic()
+        present = [why for why, until_s in self._hindrances.values() if until_s > now_s]
+        if self._ledger.trouble is not None:
+            present.append(self._ledger.trouble)
+        return "; ".join(present) or None
+
+    @property
+    def beats_freely(self) -> bool:
+        """Whether this worker's own signs of life reach the ledger."""
+        return time.monotonic() - self._beaten_s < 2 * BEAT_EVERY_S
 
     async def register(self) -> None:
         """Be born, or born again after having been taken for dead."""
@@ -111,10 +146,11 @@ class Heart:
                 worker_id=self.row.id,
                 state=self.state,
                 in_flight=self.in_flight,
-                note=self.note or self._ledger.trouble,
+                note=self.note,
                 now_us=self._now_us(),
             ),
         )
+        self._beaten_s = time.monotonic()
         if not alive and self.state == "working":
             sys.stderr.write("runner: this worker was taken for dead; it goes on as a new one\n")
             await self.register()

@@ -23,7 +23,7 @@ from runner.keys import Ticket, new_id
 from runner.ledger import Ledger
 from runner.ledger.calls import split_request
 from runner.ledger.events import note
-from runner.ledger.gate import Claim, Refusal, Release, claim, release
+from runner.ledger.gate import Claim, Release, claim, release
 from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
 from runner.ledger.work import Work, load
 from runner.limiter import Grant, Limiter, OverLimitError
@@ -88,6 +88,8 @@ class Turn:
     lease_token: str | None = None
     attempt_id: str | None = None
     hold_nusd: int | None = None
+    sent: bool = False  # the request may have left
+    received: bool = False  # its answer is here, durable or about to be
     answer: RawAnswer | None = None  # durable
 
 
@@ -150,6 +152,7 @@ class Pipeline:
             self._tools.limiter.refund(grant)
             return
         assert turn.attempt_id is not None
+        turn.sent = True
         answer = await provider.call(
             Call(turn.attempt_id, prepared.model, prepared.body, prepared.deadline_s)
         )
@@ -160,8 +163,9 @@ class Pipeline:
                     self._tools.limiter.refund(grant)
                 await self._conclude(turn, failure, unanswered=answer)
             case RawAnswer():
+                turn.received = True
                 if await self._store(turn, answer):
-                    await self._judge(turn, answer)
+                    await self._judge(turn, answer, grant)
 
     async def _read_again(self, turn: Turn) -> None:
         """Conclude an attempt whose raw answer outlived its worker: paid once, read again free."""
@@ -176,14 +180,24 @@ class Pipeline:
             turn.answer = stored.answer
             await self._judge(turn, stored.answer)
 
-    async def _judge(self, turn: Turn, answer: RawAnswer) -> None:
+    async def _judge(self, turn: Turn, answer: RawAnswer, grant: Grant | None = None) -> None:
         began_ns = self._tools.monotonic_ns()
         reading = read_answer(answer)
+        if grant is not None:
+            self._give_back_unused(grant, reading)
         verdict = self._verdict(turn, reading)
         if isinstance(verdict, Failure) and verdict.fault is Fault.RATE_LIMITED:
             self._tools.limiter.pause(turn.model, seconds=verdict.retry_after_s or 1.0)
         parse_us = (self._tools.monotonic_ns() - began_ns) // 1000
         await self._conclude(turn, verdict, reading=reading, parse_us=parse_us)
+
+    def _give_back_unused(self, grant: Grant, reading: Reading) -> None:
+        """Return to the limiter what a call did not use, where its answer says what it used."""
+        completion = reading.completion
+        if completion is not None and completion.usage_reported:
+            used = completion.usage.input_tokens + completion.usage.output_tokens
+            # 0 would say that it was never sent
+            self._tools.limiter.refund(grant, used_tokens=max(1, used))
 
     def _verdict(self, turn: Turn, reading: Reading) -> Done | Failure:
         if reading.failure is not None:
@@ -255,24 +269,29 @@ class Pipeline:
         now_us = self._tools.now_us()
         token = new_id("l", clock_s=self._tools.clock_s)
         waited_us = max(0, now_us - turn.work.queued_us - limiter_wait_us)
-        refusal: Refusal | None = await self._tools.ledger.write(
-            claim,
-            Claim(
-                ticket=turn.work.ticket,
-                lease_token=token,
-                worker_id=self._tools.worker_id(),
-                attempt_id=turn.attempt_id,
-                model=turn.model,
-                prompt_id=turn.pinned.prompt_id,
-                request_head=head,
-                request_tail=tail,
-                hold_nusd=turn.hold_nusd,
-                queue_wait_us=waited_us,
-                limiter_wait_us=limiter_wait_us,
-                now_us=now_us,
-                again_of_stored=stored,
-            ),
+        wish = Claim(
+            ticket=turn.work.ticket,
+            lease_token=token,
+            worker_id=self._tools.worker_id(),
+            attempt_id=turn.attempt_id,
+            model=turn.model,
+            prompt_id=turn.pinned.prompt_id,
+            request_head=head,
+            request_tail=tail,
+            hold_nusd=turn.hold_nusd,
+            queue_wait_us=waited_us,
+            limiter_wait_us=limiter_wait_us,
+            now_us=now_us,
+            again_of_stored=stored,
         )
+        asked = asyncio.ensure_future(self._tools.ledger.write(claim, wish))
+        try:
+            refusal = await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            # the gate answers all the same: a lease that nobody knew of could not be given back
+            if await asked is None:
+                turn.lease_token = token
+            raise
         if refusal is None:
             turn.lease_token = token
             self.calling.add(turn.work.ticket)
@@ -304,9 +323,15 @@ class Pipeline:
         """End a turn that a drain or an abort cut off."""
         if turn.lease_token is None:
             await self._release(turn.work.ticket)
-        elif turn.answer is None:
+        elif turn.received or turn.work.stored is not None:
+            return  # the answer is kept: the next turn reads it for free
+        elif turn.sent:
             failure = Failure(Fault.AMBIGUOUS, "aborted during the call; it may be billed")
             await self._conclude(turn, failure)
+        else:
+            why = "stopped before the call was sent"
+            unsent = Unanswered(Fault.NOT_SENT, why)
+            await self._conclude(turn, Failure(Fault.NOT_SENT, why), unanswered=unsent)
 
     async def _our_bug(self, turn: Turn, error: Exception) -> Failure:
         """Write an unexpected exception down, without the text of exceptions that quote data."""

@@ -1,7 +1,11 @@
 """Prepares a document's next call: exact bytes, expected tokens, and the money to set aside."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
+from pydantic_core import to_json
 
 from runner.budget import PriceList, hold_nusd
 from runner.config import Settings
@@ -44,7 +48,10 @@ def prepare(
     model = pinned.models[min(history.ladder_step, len(pinned.models) - 1)]
     served = settings.model(model)
     api_model = served.api_model or model
-    output_max = _max_output_tokens(pinned, doubled=history.output_doubled)
+    output_max = min(
+        _max_output_tokens(pinned, doubled=history.output_doubled),
+        served.max_output_tokens or sys.maxsize,
+    )
     rendered = render(pinned.prompt, document=text)
     body = build_body(
         api_model=api_model,
@@ -58,7 +65,9 @@ def prepare(
         max_output_tokens=output_max,
         reask=reask,
     )
-    input_tokens = estimate(body.decode(), model=api_model)
+    input_tokens = estimate(rendered.user, model=api_model) + _constant_tokens(
+        rendered.system, to_json(pinned.schema), model=api_model
+    )
     price = prices.price(model)
     return Prepared(
         model=model,
@@ -72,6 +81,12 @@ def prepare(
         else hold_nusd(price, input_tokens_bound=bound(len(body)), max_output_tokens=output_max),
         deadline_s=served.timeout_s,
     )
+
+
+@lru_cache(maxsize=64)
+def _constant_tokens(system: str, schema_json: bytes, *, model: str) -> int:
+    """Tokens of what is the same for every document of a prompt version; counted once."""
+    return estimate(system, model=model) + estimate(schema_json.decode(), model=model)
 
 
 def _max_output_tokens(pinned: Pinned, *, doubled: bool) -> int:

@@ -57,6 +57,7 @@ class WorkerProcesses:
             if code is None:
                 continue
             self._children.remove(child)
+            _close_pipe(child)
             codes.append(code)
             lived_s = time.monotonic() - child.started_s
             self._restart_s = (
@@ -98,6 +99,10 @@ class WorkerProcesses:
         self.signal()
         for child in self._children:
             child.process.wait()
-            if child.process.stdin is not None:
-                child.process.stdin.close()
+            _close_pipe(child)
         self._children.clear()
+
+
+def _close_pipe(child: _Child) -> None:
+    if child.process.stdin is not None:
+        child.process.stdin.close()

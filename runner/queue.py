@@ -32,6 +32,8 @@ CONNECTIONS = 32
 # arq's own limit on a job; the call's deadline ends it long before
 JOB_TIMEOUT_S = 7_200
 POLL_S = 0.05
+CANCEL_AGAIN_S = 0.25
+HOLD_TOGETHER_S = 0.02
 
 ROAD_ERRORS = (RedisError, OSError)
 
@@ -45,6 +47,19 @@ def _dumps(payload: dict[str, Any]) -> bytes:
 def _loads(payload: bytes) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(payload)
     return loaded
+
+
+async def end_tasks(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel tasks until every one has ended, whatever it ends with.
+
+    Once is not enough: a cancellation that meets arq within a call to Redis can get lost there.
+    """
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        ended, waiting = await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
+        await asyncio.gather(*ended, return_exceptions=True)
 
 
 class Road:
@@ -97,13 +112,23 @@ class Road:
             await pipe.execute()
 
     async def missing(self, tickets: Sequence[Ticket]) -> list[Ticket]:
-        """Those of the tickets that are not on the road."""
+        """Those of the tickets that nobody will start: not on the road, or begun and not held.
+
+        A worker holds an id a moment after it began it. One that died in that moment leaves arq's
+        mark on it, and no other worker would begin it for `JOB_TIMEOUT_S`.
+        """
         if not tickets:
             return []
-        scores = await self._redis.zmscore(
-            self._queue, [ticket.arq_id(self._ledger_id) for ticket in tickets]
-        )
-        return [ticket for ticket, score in zip(tickets, scores, strict=True) if score is None]
+        arq_ids = [ticket.arq_id(self._ledger_id) for ticket in tickets]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zmscore(self._queue, arq_ids)
+            pipe.mget([in_progress_key_prefix + arq_id for arq_id in arq_ids])
+            scores, begun = await pipe.execute()
+        return [
+            ticket
+            for ticket, score, mark in zip(tickets, scores, begun, strict=True)
+            if score is None or (mark is not None and score < HELD)
+        ]
 
     def hold(self, ticket: Ticket, *, number: int) -> None:
         """Mark a ticket as held by worker `number`, soon and together with others."""
@@ -112,7 +137,7 @@ class Road:
             self._holding = asyncio.create_task(self._hold_all())
 
     async def _hold_all(self) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(HOLD_TOGETHER_S)
         marks, self._to_hold = self._to_hold, {}
         try:
             await self._redis.zadd(self._queue, marks, xx=True)
@@ -124,7 +149,10 @@ class Road:
         rows = await self._redis.zrangebyscore(self._queue, HELD, "+inf", withscores=True)
         by_number: dict[int, list[Ticket]] = {}
         for arq_id, score in rows:
-            ticket = Ticket.from_arq_id(arq_id.decode())
+            try:
+                ticket = Ticket.from_arq_id(arq_id.decode())
+            except ValueError:
+                continue  # none of ours: arq drops it when its time comes
             by_number.setdefault(int(score) - HELD, []).append(ticket)
         return by_number
 

@@ -5,10 +5,11 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from arq.worker import Worker
 
@@ -17,7 +18,7 @@ from runner.config import Settings
 from runner.endpoints import Endpoints
 from runner.errors import RoadError
 from runner.feeder import Feeder
-from runner.heartbeat import Heart
+from runner.heartbeat import JOB, ROAD, Heart
 from runner.keys import Ticket
 from runner.ledger import Ledger
 from runner.ledger.engine import sqlite_url
@@ -32,6 +33,7 @@ ROAD_RETRY_FIRST_S = 0.1
 ROAD_RETRY_MAX_S = 2.0
 EMPTY_CHECK_S = 0.5
 DRAIN_MARGIN_S = 5.0
+CANCEL_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +77,10 @@ class WorkerProcess:
         self._endpoints = Endpoints(self._settings)
         try:
             await self._begin()
-            await self._work()
-            await self._drain()
+            try:
+                await self._work()
+            finally:
+                await self._drain()  # also when a duty failed: calls in flight are paid for
         finally:
             await self._endpoints.aclose()
             self._ledger.close()
@@ -125,9 +129,8 @@ class WorkerProcess:
         self._stop.set()
 
     def _note_hindrance(self, why: str) -> None:
-        if self._heart.note != why:
+        if self._heart.hinder(JOB, why):
             sys.stderr.write(f"runner: {why}\n")
-        self._heart.note = why
 
     # ------------------------------------------------------------ work
 
@@ -150,9 +153,7 @@ class WorkerProcess:
 
     async def _leave_duties(self, duties: "list[asyncio.Task[None] | asyncio.Task[bool]]") -> None:
         self._heart.state = "draining"
-        for duty in duties:
-            duty.cancel()
-        await asyncio.gather(*duties, return_exceptions=True)
+        await _end(duties)
 
     async def _take_from_road(self) -> None:
         """Run an arq worker, and another one whenever Redis has ended it."""
@@ -163,22 +164,32 @@ class WorkerProcess:
             try:
                 await self._arq.async_run()
             except ROAD_ERRORS as error:
-                self._heart.note = f"Redis away: {error}"
+                self._heart.hinder(ROAD, f"Redis away: {error}")
             finally:
-                await _end_tasks(self._arq)
+                # arq's tasks only wait for the crew, which goes on without them
+                await _end(self._arq.tasks.values())
             if time.monotonic() - began_s > ROAD_RETRY_MAX_S:
                 wait_s = ROAD_RETRY_FIRST_S
-            await asyncio.sleep(wait_s)
-            wait_s = min(ROAD_RETRY_MAX_S, 2 * wait_s)
-            await self._return_to_road()
+            back = False
+            while not back:
+                await asyncio.sleep(wait_s)
+                wait_s = min(ROAD_RETRY_MAX_S, 2 * wait_s)
+                back = await self._return_to_road()
 
-    async def _return_to_road(self) -> None:
-        """After Redis was away: be sure it runs, and clear what it says this worker holds."""
-        with suppress(RoadError, *ROAD_ERRORS):
+    async def _return_to_road(self) -> bool:
+        """After Redis was away: be sure it runs, and clear what it says this worker holds.
+
+        False while it does not answer. What it still holds then would never be started again.
+        """
+        try:
             await self._endpoints.redis_url()
             held = (await self._road.held()).get(self._heart.row.number, [])
             await self._road.forget(ticket for ticket in held if ticket not in self._crew)
-            self._heart.note = None
+        except (RoadError, *ROAD_ERRORS) as error:
+            self._heart.hinder(ROAD, f"Redis away: {error}")
+            return False
+        self._heart.hinder(ROAD, None)
+        return True
 
     async def _extract(self, ticket: Ticket) -> None:
         """Hand a ticket to the crew and wait; the crew's work outlives the arq worker."""
@@ -203,7 +214,7 @@ class WorkerProcess:
             await asyncio.sleep(1.0)
 
     async def _stop_when_empty(self) -> None:
-        while await self._ledger.read_one(has_open_documents):
+        while await self._ledger.read_one(has_open_documents):  # noqa: ASYNC110 - a database gives no signal
             await asyncio.sleep(EMPTY_CHECK_S)
         self._stop.set()
 
@@ -217,7 +228,6 @@ class WorkerProcess:
     # ------------------------------------------------------------ the end
 
     async def _drain(self) -> None:
-        await self._feeder.resign()
         beating = asyncio.create_task(self._heart.beat_forever())
         waiting = [
             task for ticket, task in self._crew.items() if ticket not in self._pipeline.calling
@@ -225,6 +235,7 @@ class WorkerProcess:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+        await self._feeder.retire()
         await self._let_calls_finish()
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)
@@ -241,9 +252,8 @@ class WorkerProcess:
             return
         aborted = asyncio.create_task(self._abort.wait())
         finished = asyncio.gather(*calls, return_exceptions=True)
-        await asyncio.wait(
-            [aborted, finished], timeout=self._drain_s(), return_when=asyncio.FIRST_COMPLETED
-        )
+        either: list[asyncio.Future[Any]] = [aborted, finished]
+        await asyncio.wait(either, timeout=self._drain_s(), return_when=asyncio.FIRST_COMPLETED)
         aborted.cancel()
         for call in calls:
             call.cancel()
@@ -256,11 +266,20 @@ class WorkerProcess:
         return max([*deadlines, self._settings.model("").timeout_s]) + DRAIN_MARGIN_S
 
 
-async def _end_tasks(worker: Worker) -> None:
-    # arq's tasks only wait for the crew, which goes on without them
-    for task in worker.tasks.values():
-        task.cancel()
-    await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+async def _end(tasks: Iterable["asyncio.Task[Any]"]) -> None:
+    """Cancel tasks until they have ended, whatever they end with.
+
+    Once is not enough: a cancellation that meets a timeout inside redis-py is swallowed there
+    (seen: a worker that polled on for ever after its drain had begun).
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        ended, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+        for task in ended:
+            if not task.cancelled():
+                task.exception()  # seen, so that asyncio does not report it as lost
 
 
 def run_worker(settings: Settings, options: WorkerOptions) -> None:

@@ -1,6 +1,7 @@
 """The worker children of one command: started, listened to, restarted, drained, or given up."""
 
 import os
+import re
 import signal
 import tempfile
 import time
@@ -16,11 +17,14 @@ from runner.processes import WorkerProcesses
 
 GIVE_UP_AFTER = 3  # failures in a row of each child, with the same message
 FORGET_AFTER_S = 60.0  # a failure so long after the last one begins a new row
-REPEAT_AFTER_S = 60.0  # several children say the same thing at once: it is shown once
+REPEAT_AFTER_S = 60.0  # what differs only in ids and numbers is shown once in so long
+LINE_CHARS_MAX = 300
 ABORT_MAX_S = 15.0
 READ_BYTES = 65_536
 
 _FAILED = "error: "
+_TRACEBACK = ("Traceback ", "The above exception", "During handling of")
+_DETAIL = re.compile(r"\b[a-z][0-9a-z]{20,}\b|\d+")  # ids of documents, calls, workers; numbers
 
 
 class Crew:
@@ -40,11 +44,11 @@ class Crew:
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="runner-")
-        pipe = Path(self._folder.name) / "talk"
-        os.mkfifo(pipe, 0o600)
-        self._pipe_fd = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        self.pipe = Path(self._folder.name) / "talk"
+        os.mkfifo(self.pipe, 0o600)
+        self._pipe_fd = os.open(self.pipe, os.O_RDONLY | os.O_NONBLOCK)
         self._workers = WorkerProcesses(
-            count=count, arguments=["--talk-to", str(pipe), *arguments], env=env
+            count=count, arguments=["--talk-to", str(self.pipe), *arguments], env=env
         )
         self._on_line = on_line
         self._clock_s = clock_s
@@ -99,6 +103,10 @@ class Crew:
         """Whether no child runs."""
         return all(code is not None for code in self._workers.exit_codes())
 
+    def pids(self) -> list[int]:
+        """The children that run."""
+        return self._workers.pids()
+
     def drain(self) -> None:
         """Ask every child to finish its calls and end; asked again, to abort them."""
         self._workers.signal()
@@ -121,7 +129,7 @@ class Crew:
             self._on_line(f"a worker ended ({_how(code)}); starting another one")
             return
         now_s = self._clock_s()
-        reason = self._said_error or f"a worker ended with exit code {code} and said nothing"
+        reason = self._said_error or f"a worker ended with exit code {code}; see above"
         alike = reason == self._reason and now_s - self._failed_at_s < FORGET_AFTER_S
         self._alike = self._alike + 1 if alike else 1
         self._reason, self._failed_at_s = reason, now_s
@@ -132,7 +140,7 @@ class Crew:
         while chunk := self._read():
             *lines, self._unfinished_line = (self._unfinished_line + chunk).split(b"\n")
             for line in lines:
-                self._hear(plain(line.decode("utf-8", "replace")))
+                self._hear(plain(line.decode("utf-8", "replace"), chars_max=LINE_CHARS_MAX))
 
     def _read(self) -> bytes:
         try:
@@ -144,9 +152,12 @@ class Crew:
         if line.startswith(_FAILED):
             self._said_error = line.removeprefix(_FAILED)
             return  # shown when it is given up, not at each of its tries
+        if line[:1].isspace() or line.startswith(_TRACEBACK):
+            return  # of a traceback, its last line says the most
         now_s = self._clock_s()
-        if line and now_s - self._said_at_s.get(line, -REPEAT_AFTER_S) >= REPEAT_AFTER_S:
-            self._said_at_s[line] = now_s
+        kind = _DETAIL.sub("#", line)
+        if line and now_s - self._said_at_s.get(kind, -REPEAT_AFTER_S) >= REPEAT_AFTER_S:
+            self._said_at_s[kind] = now_s
             self._on_line(line)
 
 

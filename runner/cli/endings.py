@@ -22,28 +22,33 @@ def exit_code_of(run: Callable[[], object]) -> int:
     try:
         code = run()
         sys.stdout.flush()
-    except BrokenPipeError:
-        hush_stdout()
-        return Exit.FAILED
-    except click.exceptions.NoArgsIsHelpError as error:
-        talk(error.format_message())
-        return Exit.USAGE
-    except click.ClickException as error:
-        _say_usage(error)
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        talk("interrupted")
-        return Exit.INTERRUPTED
-    except UsageError as error:
-        talk(f"error: {error}")
-        return Exit.USAGE
-    except RunnerError as error:
-        talk(f"error: {error}")
-        return Exit.FAILED
-    except Exception as error:  # noqa: BLE001 - the top of the program: whatever it is gets a line
-        _say_unexpected(error)
-        return Exit.FAILED
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the top: each gets a line
+        return _say(error)
     return code if isinstance(code, int) else Exit.DONE
+
+
+def _say(error: BaseException) -> int:
+    code: int = Exit.FAILED
+    match error:
+        case BrokenPipeError():
+            hush_stdout()
+        case click.exceptions.NoArgsIsHelpError():
+            talk(error.format_message())
+            code = Exit.USAGE
+        case click.ClickException():
+            _say_usage(error)
+            code = error.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            talk("interrupted")
+            code = Exit.INTERRUPTED
+        case UsageError():
+            talk(f"error: {error}")
+            code = Exit.USAGE
+        case RunnerError():
+            talk(f"error: {error}")
+        case _:
+            _say_unexpected(error)
+    return code
 
 
 def _say_usage(error: click.ClickException) -> None:
@@ -53,7 +58,7 @@ def _say_usage(error: click.ClickException) -> None:
         talk(f"`{context.command_path} --help` shows how it is called")
 
 
-def _say_unexpected(error: Exception) -> None:
+def _say_unexpected(error: BaseException) -> None:
     if os.environ.get("RUNNER_DEBUG") == "1":
         talk("".join(traceback.format_exception(error)))
         return

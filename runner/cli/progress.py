@@ -1,16 +1,18 @@
-"""What a person sees while a run goes on: one live line on a terminal, a plain line now and then
-elsewhere."""
+"""What a person sees while a run goes on: a live line on a terminal, plain lines elsewhere."""
 
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from runner.budget import format_usd
 from runner.cli.terminal import console, plain, talk
-from runner.cli.wording import duration, several
+from runner.cli.wording import duration
+
+if TYPE_CHECKING:
+    from rich.console import ConsoleRenderable
 
 SPEED_WINDOW_S = 15.0
 PLAIN_EVERY_S = 5.0
@@ -71,10 +73,10 @@ def words(now: Progress) -> list[str]:
     if now.review:
         parts.append(f"{now.review:,} to review")
     parts.append(f"{now.in_flight:,} in flight")
-    if now.per_s is not None:
+    if now.per_s:
         parts.append(f"{now.per_s:.1f}/s")
     if now.eta_s is not None:
-        parts.append(f"ETA {duration(now.eta_s)}")
+        parts.append(f"ETA {duration(max(1, round(now.eta_s)))}")
     if now.spent_nusd is not None:
         of = f" of {format_usd(now.limit_nusd)}" if now.limit_nusd is not None else ""
         parts.append(format_usd(now.spent_nusd) + of)
@@ -154,7 +156,7 @@ class LiveBoard:
         self._drawn_s = self._clock_s()
         self._live.update(self._line(now), refresh=True)
 
-    def _line(self, now: Progress) -> object:
+    def _line(self, now: Progress) -> "ConsoleRenderable":
         from rich.console import Group  # noqa: PLC0415 - as above
         from rich.progress_bar import ProgressBar  # noqa: PLC0415 - as above
         from rich.table import Table  # noqa: PLC0415 - as above
@@ -181,8 +183,3 @@ class LiveBoard:
     def close(self) -> None:
         """Take the live line away."""
         self._live.stop()
-
-
-def started(batch: str, *, accepted: int, processes: int) -> str:
-    """The line that begins a run's work."""
-    return f"{batch}: {several(accepted, 'document')} to do, {several(processes, 'worker')}"

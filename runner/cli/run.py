@@ -90,6 +90,7 @@ _EXIT_OF = {
 @pass_session
 def run(
     session: Session,
+    /,
     *,
     out: str | None,
     processes: int,
@@ -101,11 +102,11 @@ def run(
 ) -> None:
     """Do a whole job: submit the inputs, work on them, wait, write the results, sum up.
 
-    JOB is a job's name (`runner prompt list` shows them). INPUT is a folder, a glob, a file, or - for
-    standard input; rows of .jsonl and .csv files are documents of their own.
+    JOB is a job's name (`runner prompt list` shows them). INPUT is a folder, a glob, a file, or -
+    for standard input; rows of .jsonl and .csv files are documents of their own.
 
-    Repeat the same command whenever you like: it goes on where it stopped, adds new or changed files
-    as new documents, and calls nobody for what is done. Ctrl-C lets the calls in flight finish.
+    Repeat the same command whenever you like: it goes on where it stopped, adds new or changed
+    files as new documents, and calls nobody for what is done. Ctrl-C lets calls in flight finish.
     """
     began_s = time.monotonic()
     _check_outputs(out, as_json=as_json)

@@ -4,7 +4,7 @@
 `results` and `dead export` write lines of their own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, Self
 
@@ -146,7 +146,10 @@ class BatchShape(Shape):
             budget_usd=_usd(found.limit_nusd),
             documents_per_s=documents_per_s,
             eta_s=round(found.open / documents_per_s, 1)
-            if documents_per_s and found.open and batch.submitted
+            if documents_per_s
+            and found.open
+            and batch.submitted
+            and batch.state is BatchState.ACTIVE
             else None,
         )
 
@@ -351,7 +354,9 @@ class DocumentShape(Shape):
     events: tuple[EventShape, ...]
 
     @classmethod
-    def of(cls, view: DocumentView, *, calls: list[AttemptRow], events: list[EventRow]) -> Self:
+    def of(
+        cls, view: DocumentView, *, calls: Sequence[AttemptRow], events: Sequence[EventRow]
+    ) -> Self:
         """A document with its calls and events."""
         return cls(
             document_id=view.id,

@@ -1,12 +1,13 @@
-"""What `run` and `submit` share: their options, the plan that these make, and the reading of inputs."""
+"""What `run` and `submit` share: their options, the plan they make, the reading of inputs."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from functools import reduce
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -20,8 +21,11 @@ from runner.errors import UsageError
 from runner.ledger import Ledger
 from runner.ledger.submission import Batch, BatchPlan, find_batch
 from runner.loaders import iter_sources
+from runner.loaders.sources import STDIN
 from runner.model import SourceText
 from runner.pinned import Pinned, PinnedJobs
+
+NAMED_MAX = 3
 
 
 class Usd(click.ParamType[Decimal]):
@@ -117,18 +121,18 @@ class Skipped:
 
     count: int = 0
     named: list[str] = field(default_factory=list)
-    NAMED_MAX = 3
 
     def __call__(self, path: str, why: str) -> None:
         """Note one."""
         self.count += 1
-        if len(self.named) < self.NAMED_MAX:
+        if len(self.named) < NAMED_MAX:
             self.named.append(f"  {path}: {why}")
 
     def tell(self) -> None:
         """Say what was passed over, if anything was."""
         if self.count:
-            more = f"\n  and {self.count - len(self.named):,} more" if self.count > 3 else ""
+            unnamed = self.count - len(self.named)
+            more = f"\n  and {unnamed:,} more" if unnamed else ""
             talk(
                 f"passed over {several(self.count, 'entry', 'entries')}:\n"
                 + "\n".join(self.named)
@@ -171,10 +175,20 @@ def make_plan(session: Session, asked: Asked) -> Planned:
             asked.inputs,
             text_field=asked.text_field or options.get("text_field") or None,
             id_field=asked.id_field or options.get("id_field") or None,
+            stdin=_own_stdin() if STDIN in asked.inputs else None,
             limit=asked.limit,
             on_skipped=skipped,
         ),
     )
+
+
+def _own_stdin() -> BinaryIO:
+    """Standard input through a reader of its own.
+
+    A thread that waits in `sys.stdin` for ever would abort the interpreter at its end, which closes
+    that object and finds it locked.
+    """
+    return open(sys.stdin.fileno(), "rb", closefd=False)
 
 
 def refuse_unknown_prices(session: Session, models: tuple[str, ...]) -> None:

@@ -27,11 +27,11 @@ TELL_EVERY_S = 5.0
 @submission_options
 @json_option
 @pass_session
-def submit(session: Session, *, as_json: bool, **asked: Any) -> None:
+def submit(session: Session, /, *, as_json: bool, **asked: Any) -> None:
     """Put documents into the queue; `runner work` then works on them.
 
-    Inputs are streamed: memory does not grow with their number. Submitting the same inputs again adds
-    nothing, so an interrupted submission is simply repeated.
+    Inputs are streamed: memory does not grow with their number. Submitting the same inputs again
+    adds nothing, so an interrupted submission is simply repeated.
     """
     planned = make_plan(session, Asked(**asked))
     with session.ledger(create=True) as ledger:

@@ -1,4 +1,4 @@
-"""What a run tells the person at its end: what became of the batch, and which command comes next."""
+"""What a run tells the person at its end: what became of the batch, which command is next."""
 
 import shlex
 from collections import Counter
@@ -18,6 +18,7 @@ from runner.ledger.standing import BatchStanding
 from runner.model import DocumentState
 
 GROUPS_MAX = 5
+BUDGET = "--budget-usd"
 SIGNATURE_CHARS_MAX = 110
 
 
@@ -116,10 +117,27 @@ def _tell_reviews(told: Told) -> None:
     talk(f"\n{several(waiting, 'document')} {have} for a person: status `review` in {where}")
 
 
+def _going_on(told: Told) -> str:
+    """How a paused batch goes on: a spent budget by a larger one, anything else by `resume`."""
+    batch = told.standing.batch
+    if not (batch.pause_reason or "").startswith("budget spent"):
+        again = shlex.join(["runner", *told.again])
+        return f"`runner batch resume {shlex.quote(batch.name)}` lets it go on, then:\n  {again}"
+    again = shlex.join(["runner", *_without_budget(told.again)])
+    return f"the same command with a larger budget goes on:\n  {again} --budget-usd USD"
+
+
+def _without_budget(typed: Sequence[str]) -> list[str]:
+    kept = list(typed)
+    while BUDGET in kept:
+        place = kept.index(BUDGET)
+        del kept[place : place + 2]
+    return [part for part in kept if not part.startswith(f"{BUDGET}=")]
+
+
 def _tell_next(told: Told) -> None:
     """Which command comes next, when the run did not end by itself."""
     batch = told.standing.batch
-    name = shlex.quote(batch.name)
     again = shlex.join(["runner", *told.again])
     match told.ending:
         case Ending.FINISHED:
@@ -127,11 +145,7 @@ def _tell_next(told: Told) -> None:
         case Ending.CANCELLED:
             talk(f"\nbatch {batch.name} was cancelled; another --batch name begins a new one")
         case Ending.PAUSED:
-            more = " --budget-usd USD" if "budget spent" in (batch.pause_reason or "") else ""
-            talk(
-                f"\nbatch {batch.name} is paused: {batch.pause_reason}\n"
-                f"`runner batch resume {name}{more}` lets it go on, then:\n  {again}"
-            )
+            talk(f"\nbatch {batch.name} is paused: {batch.pause_reason}\n{_going_on(told)}")
         case Ending.STALLED:
             why = told.why or "no call came back"
             talk(

@@ -30,7 +30,7 @@ _SEQUENCE = re.compile(
 
 
 def plain(text: str, *, chars_max: int | None = None) -> str:
-    """`text` as one line that a terminal only shows; longer than `chars_max`, it ends in an …"""
+    """`text` as one line that a terminal only shows; longer than `chars_max`, it ends in `…`."""
     if not text.isprintable():
         text = "".join(_visible(sign) for sign in _SEQUENCE.sub("", text))
         text = " ".join(text.split())

@@ -1,5 +1,4 @@
-"""Waits until a batch has ended: reads its standing, tends the workers, shows progress, and hears
-Ctrl-C."""
+"""Waits until a batch has ended: looks, tends the workers, shows progress, hears Ctrl-C."""
 
 import time
 from collections import Counter
@@ -24,7 +23,7 @@ LOOK_EVERY_S = 0.2
 MONEY_EVERY_S = 1.0
 LOOK_SHARE = 10  # a look that takes long is taken less often: at most a tenth of the time
 TICK_S = 0.05
-QUIET_S = 3.0  # nothing ended for so long: say why
+QUIET_S = 5.0  # nothing ended for so long: say why
 RECENT_CALLS = 20
 ABORT_MAX_S = 15.0
 
@@ -75,7 +74,7 @@ class Watch:
         """
         ending = self._until_ending()
         self._submission.stop()
-        if ending is Ending.INTERRUPTED:
+        if ending in (Ending.INTERRUPTED, Ending.STALLED):
             self._board.note(self._drain_words())
         self._let_crew_finish(heard=1 if ending is Ending.INTERRUPTED else 0)
         self._look()
@@ -166,11 +165,9 @@ class Watch:
         for worker in workers:
             if worker.note:
                 return worker.note
-        if quiet_s < QUIET_S:
-            return ""
         if not workers:
-            return "workers are starting"
-        return self._last_faults(connection)
+            return "the worker is starting"
+        return self._last_faults(connection) if quiet_s >= QUIET_S else ""
 
     def _last_faults(self, connection: Connection) -> str:
         calls = list_calls(connection, CallFilter(limit=RECENT_CALLS))
@@ -179,7 +176,8 @@ class Watch:
             return ""
         fault, count = Counter(call.fault for call in failed).most_common(1)[0]
         latest = next(call for call in failed if call.fault == fault)
-        return f"{count} of the last {several(len(calls), 'call')}: {fault}: {latest.message}"
+        of = f"{count} of the last {several(len(calls), 'call')}"
+        return f"nothing ended for a while; {of}: {fault}: {latest.message}"
 
     def _progress(self) -> Progress:
         money = self._money
@@ -205,10 +203,11 @@ class Watch:
         in_flight = self._counts[DocumentState.RUNNING]
         if not in_flight or self._crew.ended:
             return "stopping"
-        return f"finishing {several(in_flight, 'call')} in flight; press Ctrl-C again to abort"
+        again = "again " if self._interrupts.count else ""
+        return f"finishing {several(in_flight, 'call')} in flight; press Ctrl-C {again}to abort"
 
     def _let_crew_finish(self, *, heard: int) -> None:
-        """Drain the children; a further Ctrl-C aborts their calls, and those that hang are killed."""
+        """Drain the children; a further Ctrl-C aborts their calls; those that hang are killed."""
         self._crew.drain()
         kill_at_s: float | None = None
         while not self._crew.listen_only():

@@ -56,8 +56,10 @@ def several(count: int, noun: str, plural: str | None = None) -> str:
 
 
 def since_us(text: str, *, now_us: int) -> int:
-    """When `--since` means: `90s`, `30m`, `2h`, `3d`, `1w` ago, or an ISO date or time (UTC unless
-    it says otherwise). Raises UsageError for anything else."""
+    """The time that `--since` means: `90s`, `30m`, `2h`, `3d`, `1w` ago, or an ISO date or time.
+
+    UTC unless it says otherwise. Raises UsageError for anything else.
+    """
     if ago := _AGO.fullmatch(text.strip().lower()):
         return now_us - int(ago[1]) * _UNITS_S[ago[2]] * 1_000_000
     try:

@@ -69,7 +69,7 @@ def work(
     """
     began_s = time.monotonic()
     if talk_to is not None:
-        sys.stderr = _Pipe(talk_to)  # type: ignore[assignment] # all that is used of a text stream
+        sys.stderr = PipeTalk(talk_to)
     runner_home(session.settings)
     restarts = 0
     if processes == 1:
@@ -126,9 +126,11 @@ def _let_finish(workers: WorkerProcesses, interrupts: Interrupts) -> None:
     workers.stop()
 
 
-class _Pipe:
-    """Standard error through a named pipe that may be full or left by its reader: neither may
-    disturb the work, so such talk is dropped."""
+class PipeTalk:
+    """Standard error through a named pipe.
+
+    The pipe may be full, or left by its reader: neither may disturb the work, so talk is dropped.
+    """
 
     encoding = "utf-8"
 

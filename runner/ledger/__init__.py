@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from runner.ledger.engine import ledger_id, open_engine
+from runner.ledger.engine import ledger_id, open_engine, reading_engine
 from runner.ledger.writer import GroupThread, Operation
 
 A = TypeVar("A")
@@ -25,6 +25,7 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         self._engine = open_engine(url)
+        self._reading = reading_engine(self._engine)
         self.id = ledger_id(self._engine)
         self.trouble: str | None = None
         self._writer: GroupThread | None = None
@@ -38,13 +39,15 @@ class Ledger:
     async def write(self, operation: Operation[A, R], argument: A) -> R:
         """Commit one caller's operation together with those of others; answered once durable."""
         if self._writer is None:
-            self._writer = GroupThread(self._engine, on_trouble=self._note_trouble)
+            self._writer = GroupThread(
+                self._engine, name="ledger-writer", on_trouble=self._note_trouble
+            )
         return await self._writer.run(operation, argument)
 
     async def read(self, operation: Operation[A, R], argument: A) -> R:
         """Read for one caller together with others, from one snapshot."""
         if self._reader is None:
-            self._reader = GroupThread(self._engine, read_only=True)
+            self._reader = GroupThread(self._reading, name="ledger-reader")
         return await self._reader.run(operation, argument)
 
     async def write_one(self, action: Callable[[Connection], R]) -> R:
@@ -64,8 +67,7 @@ class Ledger:
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """A consistent view to read from."""
-        reading = self._engine.connect().execution_options(read_only=True)
-        with reading as connection, connection.begin():
+        with self._reading.connect() as connection, connection.begin():
             yield connection
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from runner.ledger.money import budget_scope
 from runner.ledger.tables import attempt, batch, budget, document, record, source
-from runner.model import AttemptState, DocumentState
+from runner.model import OPEN_STATES, TERMINAL_STATES, AttemptState, BatchState, DocumentState
 
 LIVE = (AttemptState.INTENT, AttemptState.ANSWERED)
 
@@ -69,6 +69,23 @@ def _document_problems(connection: Connection, batch_id: str) -> list[str]:
     )
     has_source = select(source.c.id).where(source.c.document_id == document.c.id).exists()
     calls = select(func.count()).where(attempt.c.document_id == document.c.id).scalar_subquery()
+    has_answer = (
+        select(attempt.c.id)
+        .where(attempt.c.document_id == document.c.id, attempt.c.state == AttemptState.ANSWERED)
+        .exists()
+    )
+    live = (
+        select(func.count())
+        .where(attempt.c.document_id == document.c.id, attempt.c.state.in_(LIVE))
+        .scalar_subquery()
+    )
+    in_cancelled_batch = (
+        select(batch.c.id)
+        .where(batch.c.id == batch_id, batch.c.state == BatchState.CANCELLED)
+        .exists()
+    )
+    waiting = document.c.state.in_([DocumentState.QUEUED, DocumentState.READY])
+    ended = document.c.state.in_(TERMINAL_STATES)
     running = document.c.state == DocumentState.RUNNING
     leased = and_(document.c.lease_token.is_not(None), document.c.worker_id.is_not(None))
     rules = {
@@ -83,26 +100,14 @@ def _document_problems(connection: Connection, batch_id: str) -> list[str]:
         "run without a lease": and_(running, ~leased),
         "hold a lease without running": and_(~running, document.c.lease_token.is_not(None)),
         "have a call in flight without running": and_(~running, has_live),
+        "have more than one call in flight": live > 1,
+        "ended with a paid answer that nobody read": and_(ended, has_answer),
+        "wait in a cancelled batch for no answer": and_(waiting, in_cancelled_batch, ~has_answer),
         "have no source": ~has_source,
         "count another number of calls than there are attempts": document.c.calls != calls,
         "ended without a time or go on with one": or_(
-            and_(
-                document.c.state.in_(
-                    [
-                        DocumentState.DONE,
-                        DocumentState.REVIEW,
-                        DocumentState.DEAD,
-                        DocumentState.CANCELLED,
-                    ]
-                ),
-                document.c.finished_us.is_(None),
-            ),
-            and_(
-                document.c.state.in_(
-                    [DocumentState.QUEUED, DocumentState.READY, DocumentState.RUNNING]
-                ),
-                document.c.finished_us.is_not(None),
-            ),
+            and_(ended, document.c.finished_us.is_(None)),
+            and_(document.c.state.in_(OPEN_STATES), document.c.finished_us.is_not(None)),
         ),
     }
     found = []

@@ -39,7 +39,7 @@ def store(connection: Connection, contents: Iterable[bytes]) -> None:
         blob,
         [
             {"digest": digest, "size_bytes": len(content), "zstd": compressor.compress(content)}
-            for digest, content in by_digest.items()
+            for digest, content in sorted(by_digest.items())  # one order: no deadlocks
         ],
     )
 

@@ -4,8 +4,8 @@ from sqlalchemy import Connection, select, update
 
 from runner.ledger.events import note
 from runner.ledger.submission import Batch, set_budget
-from runner.ledger.tables import batch, document
-from runner.model import BatchState, DocumentState
+from runner.ledger.tables import attempt, batch, document
+from runner.model import AttemptState, BatchState, DocumentState
 
 
 def resume_batch(
@@ -21,8 +21,7 @@ def resume_batch(
             state=BatchState.ACTIVE,
             pause_reason=None,
             alike_fault=None,
-            alike_count=0,
-            alike_document_id=None,
+            alike_documents_json=None,
         )
     )
     # what was deferred while the cause stood is due now, and its waiting is forgiven
@@ -37,19 +36,28 @@ def resume_batch(
 def cancel_batch(connection: Connection, found: Batch, *, now_us: int) -> int:
     """End every document that is not running; running calls settle and then end cancelled.
 
-    Returns how many documents were cancelled at once.
+    So does a document whose paid answer is stored and not read yet: it is read once more, for its
+    cost. Returns how many documents were cancelled at once.
     """
     connection.execute(
         update(batch).where(batch.c.id == found.id).values(state=BatchState.CANCELLED)
     )
+    here = document.c.batch_id == found.id
+    answered = document.c.id.in_(
+        select(attempt.c.document_id).where(
+            attempt.c.batch_id == found.id, attempt.c.state == AttemptState.ANSWERED
+        )
+    )
     cancelled = connection.execute(
         update(document)
-        .where(
-            document.c.batch_id == found.id,
-            document.c.state.in_([DocumentState.QUEUED, DocumentState.READY]),
-        )
+        .where(here, document.c.state.in_([DocumentState.QUEUED, DocumentState.READY]), ~answered)
         .values(state=DocumentState.CANCELLED, finished_us=now_us)
     ).rowcount
+    connection.execute(
+        update(document)
+        .where(here, document.c.state == DocumentState.QUEUED, answered)
+        .values(due_us=now_us)
+    )
     note(connection, "batch_cancelled", "cancelled", batch_id=found.id, now_us=now_us)
     return cancelled
 

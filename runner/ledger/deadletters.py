@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Select, func, select, update
 
 from runner.ledger.dialect import chunks
-from runner.ledger.events import note
+from runner.ledger.events import note, note_documents
 from runner.ledger.tables import batch, document, source
 from runner.model import BatchState, DeadReason, DocumentState
 
@@ -174,8 +174,7 @@ def retry_dead(
             .returning(document.c.id)
         ).scalars()
         retried += rows
-    for document_id in retried:
-        note(connection, "dead_retried", "retried", document_id=document_id, now_us=now_us)
+    note_documents(connection, "dead_retried", "retried", document_ids=retried, now_us=now_us)
     return retried
 
 

@@ -10,11 +10,15 @@ from sqlalchemy import Engine, create_engine, event, inspect, make_url, select, 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from runner.errors import LedgerError
+from runner.ledger.dialect import one_at_a_time
 from runner.ledger.tables import meta
 
 BUSY_TIMEOUT_MS = 30_000
 SCHEMA_VERSION = "0001"
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+# PostgreSQL's classes: connection lost, deadlock or serialization, no room, shutting down, disk.
+_TRANSIENT_SQLSTATES = ("08", "40", "53", "57", "58")
 
 _migration_lock = threading.Lock()
 
@@ -79,8 +83,15 @@ def _begin_sqlite(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN" if options.get("read_only") else "BEGIN IMMEDIATE")
 
 
+def reading_engine(engine: Engine) -> Engine:
+    """The same database, its transactions read from one consistent view and lock nothing."""
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(read_only=True)
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
 def _schema_version(engine: Engine) -> str | None:
-    with engine.connect().execution_options(read_only=True) as connection:
+    with reading_engine(engine).connect() as connection, connection.begin():
         if not inspect(connection).has_table("alembic_version"):
             return None
         return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
@@ -101,13 +112,14 @@ def _migrate(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.connect() as connection, connection.begin():
+        one_at_a_time(connection, "migrate")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
 def ledger_id(engine: Engine) -> str:
     """The id of this ledger, which prefixes its ids on a shared Redis."""
-    with engine.connect().execution_options(read_only=True) as connection:
+    with reading_engine(engine).connect() as connection, connection.begin():
         return str(connection.execute(select(meta.c.ledger_id)).scalar_one())
 
 
@@ -115,6 +127,9 @@ def is_transient(error: BaseException) -> bool:
     """Whether the same transaction can succeed later: locked, full disk, connection lost."""
     if not isinstance(error, OperationalError):
         return False
+    sqlstate = getattr(error.orig, "sqlstate", None)
+    if sqlstate is not None:
+        return sqlstate[:2] in _TRANSIENT_SQLSTATES
     words = str(error.orig).lower()
     return error.connection_invalidated or any(
         word in words for word in ("locked", "busy", "full", "disk i/o", "connection", "shutting")

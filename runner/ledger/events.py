@@ -1,5 +1,7 @@
 """What happened that a person may want to know later, written down as events."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, insert
 
 from runner.ledger.tables import event
@@ -20,3 +22,17 @@ def note(
             at_us=now_us, kind=kind, batch_id=batch_id, document_id=document_id, message=message
         )
     )
+
+
+def note_documents(
+    connection: Connection, kind: str, message: str, *, document_ids: Sequence[str], now_us: int
+) -> None:
+    """Write the same event down for each of many documents."""
+    if document_ids:
+        connection.execute(
+            insert(event),
+            [
+                {"at_us": now_us, "kind": kind, "document_id": document_id, "message": message}
+                for document_id in document_ids
+            ],
+        )

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
@@ -28,7 +29,7 @@ class _Share:
     batch_id: str
     weight: int
     on_road: int
-    waiting: list[Any]
+    waiting: Iterator[Any]
 
 
 def feed(connection: Connection, feeds: Sequence[Feed]) -> list[list[Ticket]]:
@@ -66,7 +67,7 @@ def _on_road(connection: Connection) -> dict[str, int]:
         .where(document.c.state.in_([DocumentState.READY, DocumentState.RUNNING]))
         .group_by(document.c.batch_id)
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def _waiting_batches(connection: Connection) -> Iterator[str]:
@@ -92,36 +93,68 @@ def _shares(
         for some in chunks(_waiting_batches(connection))
         for row in connection.execute(
             select(batch.c.id, batch.c.weight).where(
-                batch.c.id.in_(some), batch.c.state == BatchState.ACTIVE
+                # of a cancelled one only paid answers wait, to be read for their cost
+                batch.c.id.in_(some),
+                batch.c.state.in_([BatchState.ACTIVE, BatchState.CANCELLED]),
             )
         )
     }
-    shares = []
-    for batch_id, weight in weights.items():
+    page = 1 + 2 * room // max(1, len(weights))
+    return [
+        _Share(
+            batch_id,
+            weight,
+            on_road.get(batch_id, 0),
+            _due(connection, batch_id, page=page, now_us=now_us),
+        )
+        for batch_id, weight in weights.items()
+    ]
+
+
+def _due(connection: Connection, batch_id: str, *, page: int, now_us: int) -> Iterator[Any]:
+    """A batch's due documents, those that were called before first, then in order of submission."""
+    for tried in (True, False):
+        yield from _due_of_kind(connection, batch_id, tried=tried, page=page, now_us=now_us)
+
+
+def _due_of_kind(
+    connection: Connection, batch_id: str, *, tried: bool, page: int, now_us: int
+) -> Iterator[Any]:
+    """Read a page at a time, as places are given."""
+    offset = 0
+    while True:
         due = connection.execute(
             select(document.c.id, document.c.turn)
             .where(
                 document.c.batch_id == batch_id,
                 document.c.state == DocumentState.QUEUED,
+                document.c.tried.is_(tried),
                 document.c.due_us <= now_us,
             )
             .order_by(document.c.due_us, document.c.position)
-            .limit(room)
+            .limit(page)
+            .offset(offset)
         ).all()
-        if due:
-            shares.append(_Share(batch_id, weight, on_road.get(batch_id, 0), list(reversed(due))))
-    return shares
-
-
-def _deal(shares: list[_Share], room: int) -> Iterator[Any]:
-    """Give one place at a time to the batch that has the fewest for its weight."""
-    for _ in range(room):
-        waiting = [share for share in shares if share.waiting]
-        if not waiting:
+        yield from due
+        if len(due) < page:
             return
-        poorest = min(waiting, key=lambda share: (share.on_road / share.weight, share.batch_id))
+        offset += page
+
+
+def _deal(shares: Iterable[_Share], room: int) -> Iterator[Any]:
+    """Give one place at a time to the batch that has the fewest for its weight."""
+    line = [(share.on_road / share.weight, share.batch_id, share) for share in shares]
+    heapify(line)
+    while room and line:
+        _, batch_id, poorest = line[0]
+        row = next(poorest.waiting, None)
+        if row is None:
+            heappop(line)
+            continue
         poorest.on_road += 1
-        yield poorest.waiting.pop()
+        heapreplace(line, (poorest.on_road / poorest.weight, batch_id, poorest))
+        room -= 1
+        yield row
 
 
 def _leads(connection: Connection, worker_id: str) -> bool:
@@ -163,6 +196,8 @@ class Orphan:
     history: History
     models: tuple[str, ...]
     job: str
+    model: str  # of the live attempt
+    prompt_id: str
     attempt_id: str | None
     hold_nusd: int | None
     answered: bool
@@ -176,6 +211,8 @@ def orphans(connection: Connection, *, now_us: int) -> list[Orphan]:
             batch.c.models_json.label("batch_models_json"),
             batch.c.job,
             attempt.c.id.label("attempt_id"),
+            attempt.c.model.label("attempt_model"),
+            attempt.c.prompt_id.label("attempt_prompt_id"),
             attempt.c.hold_nusd,
             attempt.c.state.label("attempt_state"),
         )
@@ -196,6 +233,8 @@ def orphans(connection: Connection, *, now_us: int) -> list[Orphan]:
             history=history_of(row, now_us=now_us),
             models=tuple(json.loads(row.models_json or row.batch_models_json)),
             job=row.job,
+            model=row.attempt_model or "",
+            prompt_id=row.attempt_prompt_id or "",
             attempt_id=row.attempt_id,
             hold_nusd=row.hold_nusd,
             answered=row.attempt_state == AttemptState.ANSWERED,

@@ -63,7 +63,10 @@ class _Money:
 
 
 def claim(connection: Connection, claims: Sequence[Claim]) -> list[Refusal | None]:
-    """Write lease, intent and hold of every claim that the gate admits; None means admitted."""
+    """Write lease, intent and hold of every claim that the gate admits; None means admitted.
+
+    A claim that was admitted before, by the same lease token, is admitted again and writes nothing.
+    """
     rows = {
         row.id: row
         for row in connection.execute(
@@ -73,6 +76,7 @@ def claim(connection: Connection, claims: Sequence[Claim]) -> list[Refusal | Non
                 document.c.state,
                 document.c.batch_id,
                 document.c.calls,
+                document.c.lease_token,
                 batch.c.state.label("batch_state"),
             )
             .join(batch, batch.c.id == document.c.batch_id)
@@ -83,15 +87,19 @@ def claim(connection: Connection, claims: Sequence[Claim]) -> list[Refusal | Non
     money = _money(connection, {row.batch_id for row in rows.values()})
     living = _living_workers(connection, {wish.worker_id for wish in claims})
     answers: list[Refusal | None] = []
+    admitted: list[tuple[Claim, Any]] = []
     for wish in claims:
         row = rows.get(wish.ticket.document_id)
+        if row is not None and row.lease_token == wish.lease_token:
+            answers.append(None)
+            continue
         refusal = _refusal(wish, row, living, money)
         if refusal is None and row is not None:
             rows.pop(row.id)  # a second claim of one turn in one group is stale
+            admitted.append((wish, row))
             if not wish.again_of_stored:
                 money[row.batch_id].held_nusd += wish.hold_nusd or 0
         answers.append(refusal)
-    admitted = [wish for wish, refusal in zip(claims, answers, strict=True) if refusal is None]
     if admitted:
         _write_claims(connection, admitted)
     _put_back(connection, claims, answers)
@@ -105,7 +113,9 @@ def _refusal(
         return Refusal.WORKER_LOST
     if row is None or row.turn != wish.ticket.turn or row.state != DocumentState.READY:
         return Refusal.STALE
-    if row.batch_state != BatchState.ACTIVE:
+    # an answer that was paid for is read even after a cancellation: its cost has to be settled
+    settles = wish.again_of_stored and row.batch_state == BatchState.CANCELLED
+    if row.batch_state != BatchState.ACTIVE and not settles:
         return Refusal.BATCH_NOT_ACTIVE
     return None if wish.again_of_stored else money[row.batch_id].admits(wish.hold_nusd)
 
@@ -136,6 +146,7 @@ _LEASE = (
     .where(document.c.id == bindparam("key"))
     .values(
         state=DocumentState.RUNNING,
+        tried=True,
         lease_token=bindparam("token"),
         worker_id=bindparam("by"),
         calls=document.c.calls + bindparam("more_calls"),
@@ -143,7 +154,7 @@ _LEASE = (
 )
 
 
-def _write_claims(connection: Connection, admitted: Sequence[Claim]) -> None:
+def _write_claims(connection: Connection, admitted: Sequence[tuple[Claim, Any]]) -> None:
     connection.execute(
         _LEASE,
         [
@@ -153,28 +164,17 @@ def _write_claims(connection: Connection, admitted: Sequence[Claim]) -> None:
                 "by": wish.worker_id,
                 "more_calls": 0 if wish.again_of_stored else 1,
             }
-            for wish in admitted
+            for wish, _ in admitted
         ],
     )
-    calls = [wish for wish in admitted if not wish.again_of_stored]
+    calls = [(wish, row) for wish, row in admitted if not wish.again_of_stored]
     if not calls:
         return
-    facts = {
-        row.id: row
-        for row in connection.execute(
-            select(document.c.id, document.c.batch_id, document.c.calls).where(
-                document.c.id.in_([wish.ticket.document_id for wish in calls])
-            )
-        )
-    }
-    _store_requests(connection, calls)
-    connection.execute(
-        insert(attempt),
-        [_attempt_row(wish, facts[wish.ticket.document_id]) for wish in calls],
-    )
+    _store_requests(connection, [wish for wish, _ in calls])
+    connection.execute(insert(attempt), [_attempt_row(wish, row) for wish, row in calls])
     held: Counter[str] = Counter()
-    for wish in calls:
-        held[budget_scope(facts[wish.ticket.document_id].batch_id)] += wish.hold_nusd or 0
+    for wish, row in calls:
+        held[budget_scope(row.batch_id)] += wish.hold_nusd or 0
     move_money(connection, held=held)
 
 
@@ -184,13 +184,13 @@ def _store_requests(connection: Connection, calls: Sequence[Claim]) -> None:
     blobs.store(connection, parts)
 
 
-def _attempt_row(wish: Claim, facts: Any) -> dict[str, Any]:
+def _attempt_row(wish: Claim, row: Any) -> dict[str, Any]:
     tail = wish.request_tail
     return {
         "id": wish.attempt_id,
         "document_id": wish.ticket.document_id,
-        "batch_id": facts.batch_id,
-        "number": facts.calls,
+        "batch_id": row.batch_id,
+        "number": row.calls + 1,
         "state": AttemptState.INTENT,
         "worker_id": wish.worker_id,
         "model": wish.model,
@@ -216,7 +216,10 @@ def _put_back(
                 _requeue(connection, wish.ticket, due_us=wish.now_us)
             case Refusal.BUDGET_WAIT:
                 _requeue(connection, wish.ticket, due_us=wish.now_us + 500_000)
-            case Refusal.BATCH_NOT_ACTIVE | Refusal.WORKER_LOST:
+            case Refusal.BATCH_NOT_ACTIVE:
+                _cancel_if_batch_is(connection, wish)
+                _requeue(connection, wish.ticket, due_us=wish.now_us)
+            case Refusal.WORKER_LOST:
                 _requeue(connection, wish.ticket, due_us=wish.now_us)
             case _:
                 assert_never(refusal)
@@ -245,6 +248,21 @@ def _pause_spent_batch(connection: Connection, wish: Claim) -> None:
         f"{wish.hold_nusd / 1e9:.4f})"
     )
     pause_batch(connection, row.id, why, now_us=wish.now_us)
+
+
+def _cancel_if_batch_is(connection: Connection, wish: Claim) -> None:
+    connection.execute(
+        update(document)
+        .where(
+            document.c.id == wish.ticket.document_id,
+            document.c.turn == wish.ticket.turn,
+            document.c.state == DocumentState.READY,
+            document.c.batch_id.in_(
+                select(batch.c.id).where(batch.c.state == BatchState.CANCELLED)
+            ),
+        )
+        .values(state=DocumentState.CANCELLED, finished_us=wish.now_us)
+    )
 
 
 def _requeue(connection: Connection, ticket: Ticket, *, due_us: int) -> None:

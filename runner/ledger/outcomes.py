@@ -15,7 +15,7 @@ from runner.keys import Ticket, content_digest
 from runner.ledger import blobs
 from runner.ledger.dialect import insert_new
 from runner.ledger.money import budget_scope, move_money
-from runner.ledger.pausing import Ended, note_configuration_faults
+from runner.ledger.pausing import Ended, Suspicion, note_configuration_faults
 from runner.ledger.tables import attempt, batch, document, record
 from runner.model import (
     Again,
@@ -123,29 +123,41 @@ def finish(connection: Connection, finishes: Sequence[Finish]) -> list[bool]:
     rows = {
         row.id: row
         for row in connection.execute(
-            select(document, batch.c.state.label("batch_state"), batch.c.alike_count)
+            select(
+                document,
+                batch.c.state.label("batch_state"),
+                batch.c.alike_fault,
+                batch.c.alike_documents_json,
+            )
             .join(batch, batch.c.id == document.c.batch_id)
             .where(document.c.id.in_([one.ticket.document_id for one in finishes]))
             .with_for_update()
         )
     }
-    kept = [one for one in finishes if _holds(one, rows.get(one.ticket.document_id))]
+    # by document: of two ends of one turn in one group, the first one counts
+    kept: dict[str, Finish] = {}
+    for one in finishes:
+        if _holds(one, rows.get(one.ticket.document_id)):
+            kept.setdefault(one.ticket.document_id, one)
     if kept:
-        _settle(connection, kept, rows)
-        connection.execute(
-            _FINISH_DOCUMENT, [_document_values(one, rows[one.ticket.document_id]) for one in kept]
-        )
-        _write_records(connection, kept, rows)
-        note_configuration_faults(
-            connection, [_ended(one, rows) for one in kept], now_us=kept[0].now_us
-        )
-    accepted = {id(one) for one in kept}
-    return [id(one) in accepted for one in finishes]
+        _write_ends(connection, list(kept.values()), rows)
+    return [kept.get(one.ticket.document_id) is one for one in finishes]
 
 
-def _ended(one: Finish, rows: Mapping[str, Any]) -> Ended:
-    row = rows[one.ticket.document_id]
-    return Ended(row.id, row.batch_id, one.outcome, row.alike_count)
+def _write_ends(connection: Connection, kept: Sequence[Finish], rows: Mapping[str, Any]) -> None:
+    holds = _settle(connection, kept, rows)
+    connection.execute(
+        _FINISH_DOCUMENT,
+        [_document_values(one, rows[one.ticket.document_id], holds) for one in kept],
+    )
+    _write_records(connection, kept, rows)
+    ended = [(rows[one.ticket.document_id], one.outcome) for one in kept]
+    note_configuration_faults(
+        connection,
+        [Ended(row.id, row.batch_id, outcome) for row, outcome in ended],
+        {row.batch_id: Suspicion.of_batch(row) for row, _ in ended},
+        now_us=kept[0].now_us,
+    )
 
 
 def _holds(one: Finish, row: Any) -> bool:
@@ -183,12 +195,15 @@ _SETTLE_ATTEMPT = (
 )
 
 
-def _settle(connection: Connection, kept: Sequence[Finish], rows: Mapping[str, Any]) -> None:
+def _settle(
+    connection: Connection, kept: Sequence[Finish], rows: Mapping[str, Any]
+) -> Mapping[str, int | None]:
+    """Move the money of every attempt that ended; what had been held for each."""
     settled = [(one, one.settlement) for one in kept if one.settlement is not None]
     if not settled:
-        return
+        return {}
     holds = {
-        row.id: row.hold_nusd or 0
+        row.id: row.hold_nusd
         for row in connection.execute(
             select(attempt.c.id, attempt.c.hold_nusd).where(
                 attempt.c.id.in_([settlement.attempt_id for _, settlement in settled])
@@ -203,10 +218,11 @@ def _settle(connection: Connection, kept: Sequence[Finish], rows: Mapping[str, A
     unsure: Counter[str] = Counter()
     for one, settlement in settled:
         scope = budget_scope(rows[one.ticket.document_id].batch_id)
-        held[scope] -= holds[settlement.attempt_id]
+        held[scope] -= holds[settlement.attempt_id] or 0
         cost[scope] += settlement.cost_nusd or 0
         unsure[scope] += settlement.ambiguous_nusd
     move_money(connection, held=held, settled=cost, ambiguous=unsure)
+    return holds
 
 
 def _attempt_values(one: Finish, settlement: Settlement) -> dict[str, Any]:
@@ -273,20 +289,29 @@ _FINISH_DOCUMENT = (
 )
 
 
-def _document_values(one: Finish, row: Any) -> dict[str, Any]:
+def _document_values(one: Finish, row: Any, holds: Mapping[str, int | None]) -> dict[str, Any]:
     values = {name: getattr(row, name) for name in _DOCUMENT_COLUMNS}
     settlement = one.settlement
     if settlement is not None:
         values["cost_nusd"] += settlement.cost_nusd or 0
         values["ambiguous_nusd"] += settlement.ambiguous_nusd
-        known = settlement.cost_nusd is not None or settlement.state is AttemptState.AMBIGUOUS
+        # an ambiguous call without a hold had no known price: its worst case is unknown too
+        unsure = settlement.state is AttemptState.AMBIGUOUS
+        known = settlement.cost_nusd is not None or (
+            unsure and holds[settlement.attempt_id] is not None
+        )
         values["cost_known"] = row.cost_known and known
     values |= _values_of_outcome(one, row)
-    if row.batch_state == BatchState.CANCELLED:
+    if row.batch_state == BatchState.CANCELLED and not _reads_again(one):
         values |= {"state": DocumentState.CANCELLED, "finished_us": one.now_us}
     return {"key": one.ticket.document_id} | {
         f"new_{name}": value for name, value in values.items()
     }
+
+
+def _reads_again(one: Finish) -> bool:
+    """Whether the stored answer of this turn waits for another one, which will settle it."""
+    return one.lease_token is not None and one.settlement is None
 
 
 def _values_of_outcome(one: Finish, row: Any) -> dict[str, Any]:
@@ -311,12 +336,16 @@ def _values_of_outcome(one: Finish, row: Any) -> dict[str, Any]:
             assert_never(one.outcome)
     return {
         "state": state,
-        "attempts": row.attempts + (one.settlement is not None),
+        "attempts": row.attempts + _was_called(one),
         "reason": reason,
         "message": failure.message,
         "signature": one.signature,
         "finished_us": one.now_us,
     }
+
+
+def _was_called(one: Finish) -> bool:
+    return one.settlement is not None and one.settlement.state is not AttemptState.NOT_SENT
 
 
 def _values_of_again(again: Again, one: Finish, row: Any) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """Pausing a batch, and the faults that point at its configuration and pause it."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
 from runner.ledger.events import note
 from runner.ledger.tables import batch, document
-from runner.model import OPEN_STATES, Again, BatchState, Dead, DocumentState, Done, Failure, Outcome
+from runner.model import OPEN_STATES, Again, BatchState, Dead, DocumentState, Done, Fault, Outcome
 
 ALIKE_PAUSES_AT = 3  # distinct documents in succession; see the failure table in ARCHITECTURE.md
 
@@ -33,60 +35,90 @@ def pause_batch(connection: Connection, batch_id: str, why: str, *, now_us: int)
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The outcome of one document, and what its batch knew of faults alike."""
+    """The outcome of one document of a batch."""
 
     document_id: str
     batch_id: str
     outcome: Outcome
-    alike_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """A fault that points at a batch's configuration, and whom it hit with no success between."""
+
+    fault: str | None = None
+    documents: tuple[str, ...] = ()  # distinct, at most ALIKE_PAUSES_AT
+
+    @classmethod
+    def of_batch(cls, row: Any) -> "Suspicion":
+        """What the columns of a batch say."""
+        return cls(row.alike_fault, tuple(json.loads(row.alike_documents_json or "[]")))
+
+    def grown(self, fault: Fault, document_id: str) -> "Suspicion":
+        """After one more document failed with this fault."""
+        known = self.documents if self.fault == fault else ()
+        distinct = dict.fromkeys((*known, document_id))
+        return Suspicion(fault, tuple(distinct)[-ALIKE_PAUSES_AT:])
 
 
 def note_configuration_faults(
-    connection: Connection, ended: Sequence[Ended], *, now_us: int
+    connection: Connection,
+    ended: Sequence[Ended],
+    suspicions: Mapping[str, Suspicion],
+    *,
+    now_us: int,
 ) -> None:
-    """Pause batches whose outcomes point at their configuration; a success clears the suspicion."""
+    """Pause batches whose outcomes point at their configuration; a success clears the suspicion.
+
+    `suspicions` are those that stood in each batch before these outcomes, which are taken in order.
+    """
+    present = dict(suspicions)
     for one in ended:
         match one.outcome:
+            case Done():
+                present[one.batch_id] = Suspicion()
             case Again(pause_batch=True, failure=failure):
                 pause_batch(connection, one.batch_id, failure.message, now_us=now_us)
             case (
                 Again(alike_pauses=True, failure=failure) | Dead(alike_pauses=True, failure=failure)
             ):
-                _count_alike(connection, one, failure, now_us=now_us)
+                suspicion = present[one.batch_id].grown(failure.fault, one.document_id)
+                present[one.batch_id] = suspicion
+                if _is_enough(connection, one, suspicion):
+                    why = (
+                        f"{len(suspicion.documents)} documents in succession failed alike "
+                        f"({failure.fault}): {failure.message}"
+                    )
+                    pause_batch(connection, one.batch_id, why, now_us=now_us)
             case _:
                 continue
-    proven = {one.batch_id for one in ended if isinstance(one.outcome, Done) and one.alike_count}
-    for batch_id in proven:
-        connection.execute(
-            update(batch).where(batch.c.id == batch_id).values(alike_fault=None, alike_count=0)
-        )
+    for batch_id, suspicion in present.items():
+        if suspicion != suspicions[batch_id]:
+            _write(connection, batch_id, suspicion)
 
 
-def _count_alike(connection: Connection, one: Ended, failure: Failure, *, now_us: int) -> None:
-    known = connection.execute(
-        select(batch.c.alike_fault, batch.c.alike_count, batch.c.alike_document_id).where(
-            batch.c.id == one.batch_id
-        )
-    ).one()
-    alike = known.alike_fault == failure.fault
-    if alike and known.alike_document_id == one.document_id:
-        return
-    count = known.alike_count + 1 if alike else 1
+def _is_enough(connection: Connection, one: Ended, suspicion: Suspicion) -> bool:
+    still_open = _open_documents(connection, one.batch_id)
+    if not still_open:
+        return False  # nothing is left that a pause could spare
+    # A batch with fewer open documents would never see that many fail in succession. A dead one is
+    # open no more: it must not make its neighbours look like the last ones.
+    again = isinstance(one.outcome, Again)
+    needed = min(ALIKE_PAUSES_AT, still_open) if again else ALIKE_PAUSES_AT
+    return len(suspicion.documents) >= needed
+
+
+def _write(connection: Connection, batch_id: str, suspicion: Suspicion) -> None:
+    documents = json.dumps(suspicion.documents) if suspicion.documents else None
     connection.execute(
         update(batch)
-        .where(batch.c.id == one.batch_id)
-        .values(alike_fault=failure.fault, alike_count=count, alike_document_id=one.document_id)
+        .where(batch.c.id == batch_id)
+        .values(alike_fault=suspicion.fault, alike_documents_json=documents)
     )
-    if count >= min(ALIKE_PAUSES_AT, _open_documents(connection, one.batch_id)):
-        why = f"{count} documents in succession failed alike ({failure.fault}): {failure.message}"
-        pause_batch(connection, one.batch_id, why, now_us=now_us)
 
 
 def _open_documents(connection: Connection, batch_id: str) -> int:
-    """How many documents of a batch have not ended, counted up to ALIKE_PAUSES_AT.
-
-    A batch with fewer of them than that would never see that many fail in succession.
-    """
+    """How many documents of a batch have not ended, counted up to ALIKE_PAUSES_AT."""
     some = (
         select(document.c.id)
         .where(document.c.batch_id == batch_id, document.c.state.in_(OPEN_STATES))

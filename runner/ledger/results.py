@@ -68,7 +68,7 @@ def _first_sources(connection: Connection, ids: Sequence[str]) -> dict[str, int]
         .where(source.c.document_id.in_(set(ids)))
         .group_by(source.c.document_id)
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def _result(row: Any, *, first: bool) -> Result:

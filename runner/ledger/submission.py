@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from runner.errors import UsageError
 from runner.keys import content_digest, document_id, new_id
 from runner.ledger import blobs
-from runner.ledger.dialect import insert_new
+from runner.ledger.dialect import insert_new, one_at_a_time
 from runner.ledger.money import budget_scope
 from runner.ledger.tables import batch, budget, document, source
 from runner.model import BatchState, DeadReason, DocumentState, SourceText
@@ -92,6 +92,7 @@ def open_batch(connection: Connection, plan: BatchPlan, *, now_us: int) -> Batch
 
     Raises UsageError when the batch exists and something asked for by name disagrees with it.
     """
+    one_at_a_time(connection, f"open batch {plan.name}")
     found = find_batch(connection, plan.name)
     if found is None:
         return _begin_batch(connection, plan, now_us=now_us)
@@ -164,20 +165,29 @@ def add_documents(
 ) -> Added:
     """Add one chunk of inputs to a batch; adding the same ones again changes nothing.
 
-    New documents stand at `first_position` and after it in the batch's order.
+    New documents stand at `first_position` and after it in the batch's order. In a batch that has
+    been cancelled meanwhile they are born cancelled: nothing would ever take them up.
     """
-    by_id = {document_id(batch_id=batch_id, content=text.content): text for text in reversed(texts)}
+    cancelled = _is_cancelled(connection, batch_id)
+    by_id: dict[str, SourceText] = {}
+    for text in texts:
+        by_id.setdefault(document_id(batch_id=batch_id, content=text.content), text)
     known = set(
         connection.execute(select(document.c.id).where(document.c.id.in_(list(by_id)))).scalars()
     )
-    new = [(id_, text) for id_, text in reversed(by_id.items()) if id_ not in known]
+    new = [(id_, text) for id_, text in by_id.items() if id_ not in known]
     blobs.store(connection, (text.text.encode() for _, text in new if text.text is not None))
     insert_new(
         connection,
         document,
         [
             _document_row(
-                id_, text, batch_id=batch_id, position=first_position + offset, now_us=now_us
+                id_,
+                text,
+                batch_id=batch_id,
+                position=first_position + offset,
+                cancelled=cancelled,
+                now_us=now_us,
             )
             for offset, (id_, text) in enumerate(new)
         ],
@@ -201,25 +211,34 @@ def add_documents(
     )
 
 
+def _is_cancelled(connection: Connection, batch_id: str) -> bool:
+    # locked against a cancellation between this look and the commit
+    state = connection.execute(
+        select(batch.c.state).where(batch.c.id == batch_id).with_for_update(read=True)
+    ).scalar_one()
+    return bool(state == BatchState.CANCELLED)
+
+
 def _document_row(
-    id_: str, text: SourceText, *, batch_id: str, position: int, now_us: int
+    id_: str, text: SourceText, *, batch_id: str, position: int, cancelled: bool, now_us: int
 ) -> dict[str, Any]:
     content = None if text.text is None else text.text.encode()
     dead = content is None
+    state = DocumentState.CANCELLED if cancelled else DocumentState.QUEUED
     return {
         "id": id_,
         "batch_id": batch_id,
         "position": position,
         "text_digest": None if content is None else content_digest(content),
         "text_bytes": 0 if content is None else len(content),
-        "state": DocumentState.DEAD if dead else DocumentState.QUEUED,
+        "state": DocumentState.DEAD if dead else state,
         "due_us": now_us,
         "reason": DeadReason.UNPARSABLE if dead else None,
         "message": text.error,
         "signature": f"{DeadReason.UNPARSABLE}: {text.error}"[:160] if dead else None,
         "created_us": now_us,
         "queued_us": now_us,
-        "finished_us": now_us if dead else None,
+        "finished_us": now_us if dead or cancelled else None,
     }
 
 

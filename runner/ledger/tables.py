@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     true,
 )
 
@@ -54,11 +55,10 @@ batch = Table(
     Column("simulated", Boolean, nullable=False),
     Column("submitted", Boolean, nullable=False),  # every input has been read at least once
     Column("rejected", Integer, nullable=False, server_default="0"),
-    # the last fault that points at the configuration, and how many distinct documents in
-    # succession it hit with no success between
+    # the last fault that points at the configuration, and which documents in succession it hit
+    # with no success between
     Column("alike_fault", String(40)),
-    Column("alike_document_id", String(40)),
-    Column("alike_count", Integer, nullable=False, server_default="0"),
+    Column("alike_documents_json", Text),
     Column("created_us", BigInteger, nullable=False),
 )
 
@@ -76,6 +76,9 @@ document = Table(
     Column("models_json", Text),
     Column("state", String(16), nullable=False),
     Column("turn", Integer, nullable=False, server_default="0"),
+    # called at least once: such a document goes before its batch's fresh ones once it is due, so
+    # that what a dead worker left is done within seconds, however long the backlog
+    Column("tried", Boolean, nullable=False, server_default=false()),
     Column("due_us", BigInteger, nullable=False),
     # its present life; a retried dead letter starts these anew
     Column("ladder_step", Integer, nullable=False, server_default="0"),
@@ -105,7 +108,7 @@ document = Table(
     Column("queued_us", BigInteger, nullable=False),  # since when it waits; the oldest-age figure
     Column("finished_us", BigInteger),
     # the feeder's window, progress counts and dead-letter lists all read this index
-    Index("document_by_state", "state", "batch_id", "due_us", "position"),
+    Index("document_by_state", "state", "batch_id", "tried", "due_us", "position"),
     Index("document_by_batch", "batch_id", "state"),
 )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from runner.ledger.dialect import insert_new
+from runner.ledger.dialect import insert_new, one_at_a_time
 from runner.ledger.tables import leader, worker
 
 LEADER_ROLE = "feeder"
@@ -41,6 +41,7 @@ class Beat:
 
 def register(connection: Connection, newcomer: WorkerRow) -> WorkerRow:
     """Write a worker down; its number, unique in this ledger, is given here."""
+    one_at_a_time(connection, "register a worker")
     highest = connection.execute(select(func.max(worker.c.number))).scalar()
     values = {name: getattr(newcomer, name) for name in WorkerRow.__slots__}
     values |= {"number": (highest or 0) + 1, "started_us": newcomer.beat_us}
@@ -76,9 +77,19 @@ def living(connection: Connection) -> list[WorkerRow]:
     return [WorkerRow(**{name: getattr(row, name) for name in WorkerRow.__slots__}) for row in rows]
 
 
-def bury(connection: Connection, worker_id: str) -> None:
-    """Take a worker for dead: it can claim nothing more, and its leases are swept."""
-    connection.execute(update(worker).where(worker.c.id == worker_id).values(state="dead"))
+def bury(connection: Connection, seen: WorkerRow) -> bool:
+    """Take a worker for dead: it can claim nothing more, and its leases are swept.
+
+    False, and nothing changes, when it has given a sign of life since it was `seen`.
+    """
+    return (
+        connection.execute(
+            update(worker)
+            .where(worker.c.id == seen.id, worker.c.beats == seen.beats)
+            .values(state="dead")
+        ).rowcount
+        == 1
+    )
 
 
 def leader_id(connection: Connection) -> str | None:

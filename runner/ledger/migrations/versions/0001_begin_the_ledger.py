@@ -27,8 +27,7 @@ def upgrade() -> None:
         sa.Column("submitted", sa.Boolean(), nullable=False),
         sa.Column("rejected", sa.Integer(), server_default="0", nullable=False),
         sa.Column("alike_fault", sa.String(length=40), nullable=True),
-        sa.Column("alike_document_id", sa.String(length=40), nullable=True),
-        sa.Column("alike_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("alike_documents_json", sa.Text(), nullable=True),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
@@ -101,6 +100,7 @@ def upgrade() -> None:
         sa.Column("prompt_id", sa.String(length=40), nullable=True),
         sa.Column("models_json", sa.Text(), nullable=True),
         sa.Column("turn", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("tried", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("due_us", sa.BigInteger(), nullable=False),
         sa.Column("ladder_step", sa.Integer(), server_default="0", nullable=False),
         sa.Column("output_doubled", sa.Boolean(), server_default="0", nullable=False),
@@ -117,7 +117,7 @@ def upgrade() -> None:
         sa.Column("worker_id", sa.String(length=40), nullable=True),
         sa.Column("calls", sa.Integer(), server_default="0", nullable=False),
         sa.Column("cost_nusd", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("cost_known", sa.Boolean(), server_default=sa.text("1"), nullable=False),
+        sa.Column("cost_known", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("ambiguous_nusd", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("reason", sa.String(length=40), nullable=True),
         sa.Column("message", sa.Text(), nullable=True),
@@ -133,7 +133,10 @@ def upgrade() -> None:
     )
     op.create_index("document_by_batch", "document", ["batch_id", "state"], unique=False)
     op.create_index(
-        "document_by_state", "document", ["state", "batch_id", "due_us", "position"], unique=False
+        "document_by_state",
+        "document",
+        ["state", "batch_id", "tried", "due_us", "position"],
+        unique=False,
     )
 
     op.create_table(

@@ -1,0 +1,157 @@
+"""`runner batch`: list, pause, resume and cancel batches."""
+
+from decimal import Decimal
+
+import click
+
+from runner import batches
+from runner.budget import nusd_to_usd, usd_to_nusd
+from runner.cli.commands import Command, LazyGroup, json_option
+from runner.cli.confirming import confirm, yes_option
+from runner.cli.idle import tell_if_idle
+from runner.cli.session import Session, find_batch, pass_session
+from runner.cli.shapes import BatchChangedShape, BatchListShape
+from runner.cli.status import look, say_batches
+from runner.cli.submission import Usd, now_us, refuse_unknown_prices
+from runner.cli.terminal import say, say_json, talk
+from runner.cli.wording import several, usd
+from runner.errors import UsageError
+from runner.ledger import Ledger
+from runner.ledger.control import cancel_batch, resume_batch
+from runner.ledger.pausing import pause_batch
+from runner.ledger.submission import Batch
+from runner.model import BatchState, DocumentState
+
+_HERE = "runner.cli.batch"
+
+
+@click.group(
+    cls=LazyGroup,
+    table={
+        "list": (_HERE, "list_", "The newest batches, with counts and spend."),
+        "pause": (_HERE, "pause", "Call for no more documents; calls in flight finish."),
+        "resume": (_HERE, "resume", "Let a paused batch go on, with a new budget if need be."),
+        "cancel": (_HERE, "cancel", "End every document that is not done, for good."),
+    },
+)
+def batch() -> None:
+    """List, pause, resume and cancel batches; BATCH is a name or an id."""
+
+
+@click.command("list", cls=Command, example=("runner batch list --limit 5",))
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1_000),
+    default=50,
+    show_default=True,
+    help="At most this many.",
+)
+@json_option
+@pass_session
+def list_(session: Session, /, *, limit: int, as_json: bool) -> None:
+    """List the newest batches first."""
+    if not session.has_ledger:
+        shapes = BatchListShape(batches=())
+    else:
+        with session.ledger() as ledger:
+            shapes = BatchListShape(batches=look(ledger, None, limit=limit).batches)
+    if as_json:
+        say_json(shapes)
+    else:
+        say_batches(shapes.batches)
+
+
+@click.command(
+    "pause", cls=Command, example=('runner batch pause june --why "prompt looks wrong"',)
+)
+@click.argument("batch")
+@click.option("--why", default="paused by hand", show_default=True, help="Shown wherever it waits.")
+@json_option
+@pass_session
+def pause(session: Session, /, *, batch: str, why: str, as_json: bool) -> None:
+    """Call for no more documents of BATCH; calls in flight finish and are recorded."""
+    with session.ledger() as ledger:
+        found = _of_state(find_batch(ledger, batch), "pause", refused=BatchState.CANCELLED)
+        with ledger.transaction() as connection:
+            pause_batch(connection, found.id, why, now_us=now_us())
+        _tell(_changed(ledger, found), as_json=as_json)
+
+
+@click.command("resume", cls=Command, example=("runner batch resume june --budget-usd 8",))
+@click.argument("batch")
+@click.option(
+    "--budget-usd", type=Usd(), help="The most that the batch may spend in all, from now on."
+)
+@json_option
+@pass_session
+def resume(session: Session, /, *, batch: str, budget_usd: Decimal | None, as_json: bool) -> None:
+    """Let a paused BATCH go on; what was put off while it waited is due at once."""
+    with session.ledger() as ledger:
+        found = _of_state(find_batch(ledger, batch), "resume", refused=BatchState.CANCELLED)
+        budget_nusd = None
+        if budget_usd is not None:
+            refuse_unknown_prices(session, found.models)
+            budget_nusd = usd_to_nusd(budget_usd)
+        with ledger.transaction() as connection:
+            resume_batch(connection, found, budget_nusd=budget_nusd, now_us=now_us())
+        _tell(_changed(ledger, found), as_json=as_json)
+        if batches.standing(ledger, found).open:
+            tell_if_idle(ledger)
+
+
+@click.command("cancel", cls=Command, example=("runner batch cancel june",))
+@click.argument("batch")
+@yes_option
+@json_option
+@pass_session
+def cancel(session: Session, /, *, batch: str, yes: bool, as_json: bool) -> None:
+    """End every document of BATCH that is not done, for good.
+
+    Calls in flight settle, their cost is recorded, and their documents end cancelled. Records stay.
+    """
+    with session.ledger() as ledger:
+        found = find_batch(ledger, batch)
+        waiting = batches.standing(ledger, found).open
+        if waiting:
+            confirm(f"cancel {several(waiting, 'document')} of {found.name}?", yes=yes)
+        with ledger.transaction() as connection:
+            ended = cancel_batch(connection, found, now_us=now_us())
+        _tell(_changed(ledger, found, cancelled=ended), as_json=as_json)
+
+
+def _of_state(found: Batch, what: str, *, refused: BatchState) -> Batch:
+    if found.state is refused:
+        raise UsageError(
+            f"batch {found.name} is {refused.value} and cannot {what}; "
+            "submit its inputs under another --batch name"
+        )
+    return found
+
+
+def _changed(ledger: Ledger, found: Batch, *, cancelled: int = 0) -> BatchChangedShape:
+    standing = batches.standing(ledger, found)
+    limit = standing.limit_nusd
+    return BatchChangedShape(
+        batch=found.name,
+        state=standing.batch.state,
+        pause_reason=standing.batch.pause_reason,
+        budget_usd=None if limit is None else nusd_to_usd(limit),
+        cancelled=cancelled,
+        running=standing.states[DocumentState.RUNNING],
+    )
+
+
+def _tell(shape: BatchChangedShape, *, as_json: bool) -> None:
+    if as_json:
+        say_json(shape)
+        return
+    words = f"{shape.batch} is {shape.state.value}"
+    if shape.pause_reason is not None and shape.state is BatchState.PAUSED:
+        words += f": {shape.pause_reason}"
+    if shape.budget_usd is not None:
+        words += f", budget {usd(shape.budget_usd)}"
+    if shape.cancelled:
+        words += f", {several(shape.cancelled, 'document')} cancelled"
+    say(words)
+    if shape.running:
+        talk(f"{several(shape.running, 'call')} in flight will finish and be recorded")

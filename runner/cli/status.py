@@ -1,0 +1,171 @@
+"""`runner status`: how the queue, its batches and its workers stand; needs the ledger only."""
+
+from collections.abc import Sequence
+
+import click
+
+from runner.cli.commands import Command, json_option
+from runner.cli.session import Session, find_batch, pass_session
+from runner.cli.shapes import BatchShape, QueueShape, StatusShape, WorkerShape
+from runner.cli.submission import now_us
+from runner.cli.terminal import Column, say, say_json, say_table, talk
+from runner.cli.wording import duration, several, usd
+from runner.ledger import Ledger
+from runner.ledger.calls import AttemptRow, CallFilter, list_calls
+from runner.ledger.standing import all_batches, batch_standing, queue_standing
+from runner.model import BatchState
+
+BATCHES_MAX = 20
+RECENT_CALLS = 1_000
+RECENT_S = 300.0
+
+COLUMNS = (
+    Column("batch"),
+    Column("state"),
+    Column("done", right=True),
+    Column("of", right=True),
+    Column("dead", right=True),
+    Column("review", right=True),
+    Column("waiting", right=True),
+    Column("running", right=True),
+    Column("spent", right=True),
+    Column("budget", right=True),
+    Column("ETA", right=True),
+)
+WORKER_COLUMNS = (
+    Column("worker pid", right=True),
+    Column("host"),
+    Column("state"),
+    Column("in flight", right=True),
+    Column("slots", right=True),
+    Column("last beat", right=True),
+    Column("note", folds=True),
+)
+
+
+@click.command(
+    cls=Command,
+    example=("runner status", "runner status june", "runner status --json"),
+)
+@click.argument("batch", required=False)
+@json_option
+@pass_session
+def status(session: Session, /, *, batch: str | None, as_json: bool) -> None:
+    """Show how the queue stands: depth, progress of each batch, spend, workers.
+
+    Without BATCH, the newest batches are shown. `delayed` documents wait until they may be tried
+    again and are part of `queued`. It reads the ledger alone and works while Redis is away.
+    """
+    if batch is None and not session.has_ledger:
+        shape = StatusShape(queue=QueueShape.empty(), batches=(), workers=())
+    else:
+        with session.ledger() as ledger:
+            shape = look(ledger, batch)
+    if as_json:
+        say_json(shape)
+        return
+    _say_queue(shape.queue)
+    say_batches(shape.batches)
+    _say_workers(shape)
+
+
+def look(ledger: Ledger, id_or_name: str | None, *, limit: int = BATCHES_MAX) -> StatusShape:
+    """How one batch, or the newest ones, stand, with queue and workers. Raises NotFoundError."""
+    only = None if id_or_name is None else find_batch(ledger, id_or_name)
+    at_us = now_us()
+    with ledger.snapshot() as connection:
+        queue = queue_standing(connection, now_us=at_us)
+        wanted = all_batches(connection, limit=limit) if only is None else [only]
+        calls = list_calls(connection, CallFilter(limit=RECENT_CALLS))
+        batches = [
+            BatchShape.of(
+                batch_standing(connection, one),
+                documents_per_s=documents_per_s(
+                    [call for call in calls if call.batch_id == one.id], now_us=at_us
+                ),
+            )
+            for one in wanted
+        ]
+    return StatusShape(
+        queue=QueueShape.of(queue),
+        batches=tuple(batches),
+        workers=tuple(WorkerShape.of(worker, now_us=at_us) for worker in queue.workers),
+    )
+
+
+def documents_per_s(calls: Sequence[AttemptRow], *, now_us: int) -> float | None:
+    """The speed of a batch by its newest calls: those that gave a record, over the time they span.
+
+    None when the last `RECENT_S` seconds tell nothing.
+    """
+    recent = [call for call in calls if now_us - call.created_us <= RECENT_S * 1e6]
+    good = {call.document_id for call in recent if call.fault is None and call.total_us}
+    if not good:
+        return None
+    span_s = (now_us - min(call.created_us for call in recent)) / 1e6
+    return round(len(good) / span_s, 3) if span_s > 0 else None
+
+
+def _say_queue(queue: QueueShape) -> None:
+    parts = [f"{queue.queued:,} queued", f"{queue.ready:,} ready", f"{queue.running:,} running"]
+    if queue.delayed:
+        parts[0] += f" ({queue.delayed:,} delayed)"
+    if queue.oldest_age_s is not None:
+        parts.append(f"the oldest waits {duration(queue.oldest_age_s)}")
+    say("queue: " + ", ".join(parts))
+
+
+def say_batches(batches: Sequence[BatchShape]) -> None:
+    """Show batches as a table, and why the paused ones are paused."""
+    if not batches:
+        talk("no batch yet: `runner run JOB INPUT` or `runner submit JOB INPUT` makes one")
+        return
+    say("")
+    say_table(COLUMNS, [_batch_row(one) for one in batches])
+    for one in batches:
+        if one.state is BatchState.PAUSED:
+            say(f"\n{one.batch} is paused: {one.pause_reason}")
+            talk(f"`runner batch resume {one.batch}` lets it go on")
+
+
+def _batch_row(one: BatchShape) -> tuple[object, ...]:
+    is_open = bool(one.queued or one.ready or one.running)
+    state = one.state.value
+    if one.state is BatchState.ACTIVE:
+        state = "active" if is_open else "finished"
+    return (
+        one.batch,
+        state + (" (simulated)" if one.simulated else ""),
+        one.done,
+        one.accepted,
+        one.dead or None,
+        one.review or None,
+        one.queued + one.ready,
+        one.running,
+        usd(one.cost_usd),
+        None if one.budget_usd is None else usd(one.budget_usd),
+        None if one.eta_s is None else duration(one.eta_s),
+    )
+
+
+def _say_workers(shape: StatusShape) -> None:
+    say("")
+    if not shape.workers:
+        waiting = shape.queue.queued + shape.queue.ready + shape.queue.running
+        say("no worker is running")
+        if waiting:
+            talk(f"{several(waiting, 'document')} wait: `runner work` starts a worker")
+        return
+    rows = [
+        (
+            worker.pid,
+            worker.host,
+            "lost" if worker.lost else worker.state,
+            worker.in_flight,
+            worker.slots,
+            f"{duration(worker.beat_age_s)} ago",
+            worker.note,
+        )
+        for worker in shape.workers
+    ]
+    say_table(WORKER_COLUMNS, rows)

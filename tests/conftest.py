@@ -1,0 +1,38 @@
+"""Options of the test run, and what every test of the road shares."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from roads import Road
+
+from runner.testing.control import ProviderProcess
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--documents N`: how many documents the long tests of the road put through it."""
+    parser.addoption(
+        "--documents", type=int, default=300, help="documents in the tests of the road"
+    )
+
+
+@pytest.fixture
+def documents(request: pytest.FixtureRequest) -> int:
+    """How many documents to put through the road."""
+    return int(request.config.getoption("--documents"))
+
+
+@pytest.fixture
+def provider() -> Iterator[ProviderProcess]:
+    """A test provider of its own, answering after a few milliseconds."""
+    prices = {"input_usd_per_mtok": "0.25", "cached_usd_per_mtok": "0.025"}
+    with ProviderProcess(latency_ms=20, output_usd_per_mtok="2", **prices) as running:
+        yield running
+
+
+@pytest.fixture
+def road(tmp_path: Path, provider: ProviderProcess) -> Iterator[Road]:
+    """A home of its own whose models are served by the test provider."""
+    made = Road(tmp_path, base_url=provider.base_url)
+    yield made
+    made.end()
