@@ -48,7 +48,7 @@ class _File(BaseModel):
 
 
 class Settings(BaseModel):
-    """Everything a process needs to know before it starts; never holds a key, only where keys are."""
+    """Everything a process needs to know before it starts; it says where keys are, never a key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -242,7 +242,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class SourceText:
-    """One input as a loader gives it: its name, its identity bytes, and its text or why there is none."""
+    """One input as a loader gives it: name, identity bytes, and text or why there is none."""
 
     source: str  # path or row id, as the person would name it
     content: bytes  # raw bytes of a file, or text of a row: hashed into the document id

@@ -82,8 +82,8 @@ class OpenAIProvider:
         """Send `call` once and wait at most `call.deadline_s` seconds for the whole answer.
 
         NOT_SENT is said only when no byte of the request left; everything else that ends without
-        a complete answer is AMBIGUOUS. A key echoed by the answer is blotted out of it; a placeholder
-        such as `EMPTY` is not.
+        a complete answer is AMBIGUOUS. A key echoed by the answer is blotted out of it, but not a
+        placeholder such as `EMPTY`.
         Raises ConfigError when the model's base URL or key is not configured.
         """
         link = self._link(call.model)

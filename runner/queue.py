@@ -32,7 +32,6 @@ CONNECTIONS = 32
 # arq's own limit on a job; the call's deadline ends it long before
 JOB_TIMEOUT_S = 7_200
 POLL_S = 0.05
-CANCEL_AGAIN_S = 0.25
 HOLD_TOGETHER_S = 0.02
 
 ROAD_ERRORS = (RedisError, OSError)
@@ -47,19 +46,6 @@ def _dumps(payload: dict[str, Any]) -> bytes:
 def _loads(payload: bytes) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(payload)
     return loaded
-
-
-async def end_tasks(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Cancel tasks until every one has ended, whatever it ends with.
-
-    Once is not enough: a cancellation that meets arq within a call to Redis can get lost there.
-    """
-    waiting = set(tasks)
-    while waiting:
-        for task in waiting:
-            task.cancel()
-        ended, waiting = await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
-        await asyncio.gather(*ended, return_exceptions=True)
 
 
 class Road:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from roads import Road
 
 from runner.testing.control import ProviderProcess
+from tests.roads import Road
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,8 +25,12 @@ def documents(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def provider() -> Iterator[ProviderProcess]:
     """A test provider of its own, answering after a few milliseconds."""
-    prices = {"input_usd_per_mtok": "0.25", "cached_usd_per_mtok": "0.025"}
-    with ProviderProcess(latency_ms=20, output_usd_per_mtok="2", **prices) as running:
+    with ProviderProcess(
+        latency_ms=20,
+        input_usd_per_mtok="0.25",
+        cached_usd_per_mtok="0.025",
+        output_usd_per_mtok="2",
+    ) as running:
         yield running
 
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from command_lines import RUNNER, clean_env
-
 from runner.config import Settings
 from runner.ledger import Ledger
 from runner.ledger.audit import audit
@@ -22,6 +20,7 @@ from runner.model import OPEN_STATES, DocumentState
 from runner.testing.book import Entry
 from runner.testing.control import ProviderProcess
 from runner.testing.documents import generate_documents
+from tests.command_lines import RUNNER, clean_env
 
 # Prices must be those of the `provider` fixture: both sides compute, neither copies.
 CONFIG = """

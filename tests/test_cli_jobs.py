@@ -155,7 +155,7 @@ def verdicts(found: dict[str, Any], *names: str) -> list[str]:
 
 
 class Models(BaseHTTPRequestHandler):
-    """Answers a question for models as it is told to, and keeps what it was asked with which key."""
+    """Answers a question for models as it is told to, and keeps what it was asked and how."""
 
     status = 200
     location = ""

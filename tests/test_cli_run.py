@@ -15,8 +15,11 @@ import pytest
 
 from runner.batches import CHUNK_MAX_S, Summary
 from runner.cli.exits import Exit
+from runner.ledger import Ledger
+from runner.ledger.engine import sqlite_url
 from runner.testing import ProviderProcess, generate_documents
 from tests.command_lines import RUNNER, TIMEOUT_S, Ended, call, clean_env, spawn
+from tests.ledgers import DEAD, World
 
 PATIENCE_S = 30.0
 
@@ -262,7 +265,7 @@ def test_ctrl_c_on_a_terminal_finishes_calls_in_flight_and_names_the_command_tha
     place: Place,
 ) -> None:
     place.documents(40)
-    place.provider.control(latency_ms=1_000, latency_sigma=0.5)
+    place.provider.control(latency_ms=700, latency_sigma=0.5)
     arguments = place.arguments("--concurrency", "8", "--out", str(place.out))
     shown = place.on_terminal(*arguments)
     shown.expect(r"june.*\d+/40.* 8 in flight")
@@ -302,12 +305,13 @@ def test_a_second_ctrl_c_aborts_and_lists_what_may_have_been_paid(place: Place) 
 
 
 def test_a_terminal_is_asked_before_dead_letters_are_retried(place: Place) -> None:
-    place.documents(1)
-    place.provider.control(faults={"rules": [{"fault": "bad_request_400"}]})
-    assert place.run().code == Exit.UNFINISHED
+    world = World(Ledger(sqlite_url(place.home / "ledger.db")))
+    world.add(world.batch("june"), "one")
+    world.turn(world.worker(), DEAD)
+    world.ledger.close()
     for answer, told in (("n", "interrupted"), ("y", "retried 1")):
         shown = place.on_terminal("dead", "retry", "--batch", "june")
-        shown.expect(r"expected cost .* at worst")
+        shown.expect("1 dead letter matches")
         shown.expect(r"retry 1 document\?")
         shown.sendline(answer)
         shown.expect(told)
@@ -319,17 +323,16 @@ def test_a_terminal_is_asked_before_dead_letters_are_retried(place: Place) -> No
 # ------------------------------------------------------------ work
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
-def test_work_until_empty_does_what_waits_and_ends_with_0(place: Place, processes: str) -> None:
+def test_work_until_empty_does_what_waits_and_ends_with_0(place: Place) -> None:
     place.documents(6)
     place.call("submit", "invoice", str(place.inputs), "--batch", "june")
     ended = spawn(
-        *("work", "--until-empty", "--processes", processes, "--json"),
+        *("work", "--until-empty", "--processes", "2", "--json"),
         home=place.home,
         env=place.env,
     )
     assert ended.code == Exit.DONE, ended.err
-    assert ended.json()["processes"] == int(processes)
+    assert (ended.json()["processes"], ended.json()["restarts"]) == (2, 0)
     assert (place.status()["done"], calls_seen(place)) == (6, 6)
 
 

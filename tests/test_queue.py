@@ -14,6 +14,7 @@ from runner.keys import Ticket, queue_name
 from runner.queue import HELD, PAYLOAD_TTL_MS, ROAD_ERRORS, Extract, Road
 from runner.servers.resident import Resident
 from runner.servers.valkey import use_valkey
+from runner.worker import _end
 
 LEDGER = "abc123"
 TICKETS = [Ticket(f"d{number}", 1) for number in range(5)]
@@ -48,9 +49,8 @@ async def working(road: Road, extract: Extract, *, slots: int = 5) -> AsyncItera
     try:
         yield
     finally:
-        for one in (task, *worker.tasks.values()):
-            one.cancel()
-        await asyncio.gather(task, *worker.tasks.values(), return_exceptions=True)
+        await _end([task])
+        await _end(worker.tasks.values())
 
 
 async def held_by(road: Road, number: int) -> int:
@@ -230,6 +230,25 @@ async def test_ids_survive_a_restart_of_the_server_and_work_goes_on(tmp_path: Pa
         async with working(road, extract):
             await until(done)
         await road.close()
+
+
+async def test_a_task_that_swallows_a_cancellation_is_ended_all_the_same() -> None:
+    swallowed = 0
+
+    async def deaf() -> None:
+        nonlocal swallowed
+        while swallowed < 2:
+            try:
+                await asyncio.sleep(SOON_S)
+            except asyncio.CancelledError:
+                swallowed += 1
+        await asyncio.sleep(SOON_S)
+
+    task = asyncio.create_task(deaf())
+    await asyncio.sleep(0)
+    await _end([task])
+    assert task.cancelled()
+    assert swallowed == 2
 
 
 async def test_a_server_that_is_away_raises_a_road_error_in_bounded_time(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
-from roads import Road, assert_three_histories_agree, calls_of_documents, kill, wait_until
 
 from runner.model import DocumentState
 from runner.testing.chat_request import document_key
 from runner.testing.control import ProviderProcess
 from runner.testing.documents import generate_documents
 from runner.testing.faults import FaultPlan
+from tests.roads import Road, assert_three_histories_agree, calls_of_documents, kill, wait_until
 
 FAULTS = {
     "seed": 7,

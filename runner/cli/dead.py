@@ -217,7 +217,8 @@ def retry(
 
 
 def _tell_estimate(estimate: Estimate) -> None:
-    talk(f"{several(estimate.matched, 'dead letter')} match")
+    match = "matches" if estimate.matched == 1 else "match"
+    talk(f"{several(estimate.matched, 'dead letter')} {match}")
     if estimate.without_text:
         talk(f"{estimate.without_text:,} of them have no text (unparsable or purged) and stay dead")
     if estimate.retriable:
