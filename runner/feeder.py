@@ -104,8 +104,8 @@ class Feeder:
         leads = await self._take_or_keep_lead({worker.id for worker in alive})
         self.fleet = Fleet(workers=alive, leads=leads)
         if leads:
-            for worker in dead:
-                await self._bury(worker)
+            spared = [worker for worker in dead if not await self._bury(worker)]
+            self.fleet = Fleet(workers=(*alive, *spared), leads=True)
             await self._sweep()
 
     async def _take_or_keep_lead(self, alive: set[str]) -> bool:
@@ -119,11 +119,13 @@ class Feeder:
             lambda connection: take_lead(connection, me, instead_of=present)
         )
 
-    async def _bury(self, worker: WorkerRow) -> None:
-        if await self._ledger.write_one(lambda connection: bury(connection, worker)):
+    async def _bury(self, worker: WorkerRow) -> bool:
+        buried = await self._ledger.write_one(lambda connection: bury(connection, worker))
+        if buried:
             sys.stderr.write(
                 f"runner: worker {worker.id} (pid {worker.pid}) is gone; taking over\n"
             )
+        return buried
 
     async def _sweep(self) -> None:
         """Take back what dead workers left and what the road lost."""

@@ -74,11 +74,11 @@ def plan_of(name: str, **changes: Any) -> BatchPlan:
 
 
 def texts_of(*texts: str | None) -> list[SourceText]:
-    """Sources named by their text; None is an unparsable one."""
+    """Sources named by the beginning of their text; None is an unparsable one."""
     return [
         SourceText(f"bad{place}", f"bytes {place}".encode(), None, "not a PDF")
         if one is None
-        else SourceText(one, one.encode(), one)
+        else SourceText(one[:60], one.encode(), one)
         for place, one in enumerate(texts)
     ]
 

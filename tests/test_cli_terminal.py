@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.cli.shapes import CheckShape
-from runner.cli.terminal import Column, escaped_json, json_text, plain, plain_lines, say, say_table
+from runner.cli.tables import FLEXIBLE_MIN, Column, format_table, say_table
+from runner.cli.terminal import escaped_json, json_text, plain, plain_lines, say
 
 HOSTILE = (
     "\x1b[31mred\x1b[0m",
@@ -113,6 +114,49 @@ def test_a_table_in_a_pipe_is_neither_wrapped_nor_padded(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[1] == "m" * 290
+
+
+@given(
+    st.lists(st.tuples(st.text("abc", max_size=40), st.text("xyz ", max_size=90)), min_size=1),
+    st.integers(70, 200),
+)
+def test_a_table_fits_its_room_and_keeps_ids_whole(rows: list[tuple[str, str]], room: int) -> None:
+    columns = (Column("id"), Column("message", shrinks=True))
+    lines = format_table(columns, rows, room=room)
+    titles = [
+        name for place, name in enumerate(("id", "message")) if any(row[place] for row in rows)
+    ]
+    if not titles:
+        assert lines == []
+        return
+    assert lines[0].split() == titles
+    assert all(len(line) <= room for line in lines)
+    assert all(line.startswith(row[0]) for line, row in zip(lines[1:], rows, strict=True))
+
+
+def test_a_room_that_is_too_narrow_cuts_texts_only() -> None:
+    columns = (Column("id"), Column("message", shrinks=True), Column("n", right=True))
+    _, line = format_table(columns, [("d" * 25, "m" * 90, 1234)], room=30)
+    assert line == "d" * 25 + "  " + "m" * (FLEXIBLE_MIN - 1) + "…" + "  1,234"
+
+
+def test_a_folding_cell_goes_on_below_with_all_its_words() -> None:
+    words = "one two three four five six seven eight nine ten eleven twelve"
+    columns = (Column("n", right=True), Column("words", folds=True))
+    lines = format_table(columns, [(1, words), (2, "short")], room=30)
+    assert max(map(len, lines)) <= 30
+    assert " ".join(" ".join(lines[1:-1]).split()) == f"1 {words}"
+    assert lines[-1] == "2  short"
+
+
+def test_a_column_without_a_value_is_left_out() -> None:
+    columns = (Column("name"), Column("dead", right=True))
+    assert format_table(columns, [("june", None)], room=80) == ["name", "june"]
+
+
+def test_wide_signs_take_two_columns() -> None:
+    lines = format_table((Column("名"), Column("n")), [("請求書", 1), ("abc", 2)], room=80)
+    assert lines == ["名      n", "請求書  1", "abc     2"]
 
 
 def test_a_stream_of_a_poor_encoding_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, func, insert, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from runner.errors import LedgerError
 from runner.ledger import Ledger
@@ -95,6 +95,16 @@ async def test_a_failing_caller_fails_alone_and_its_group_loses_nothing(
     )
     assert [isinstance(end, ValueError) for end in ends] == [False, True, False, False]
     assert sorted(kinds_in(path)) == ["a", "b", "c"]
+
+
+async def test_an_error_of_the_database_never_quotes_what_was_to_be_written(ledger: Ledger) -> None:
+    def fail(connection: Connection) -> None:
+        row = {"at_us": None, "kind": "k", "message": "a secret text"}
+        connection.execute(insert(event).values(row))
+
+    with pytest.raises(IntegrityError) as caught:
+        await ledger.write_one(fail)
+    assert "secret" not in str(caught.value)
 
 
 async def test_a_cancelled_callers_operation_is_committed_all_the_same(

@@ -271,3 +271,18 @@ def test_no_heavy_library_is_imported_before_it_is_needed() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert run.stdout.strip() == b"[]"
+
+
+def test_a_scanned_page_among_pages_of_text_is_named_in_the_text(tmp_path: Path) -> None:
+    picture = tmp_path / "scan.png"
+    Image.new("RGB", (40, 40), "white").save(picture)
+    path = tmp_path / "half.pdf"
+    page = Canvas(str(path))
+    page.drawString(72, 700, "Invoice number: A-1")
+    page.showPage()
+    page.drawImage(str(picture), 10, 10)
+    page.showPage()
+    page.save()
+    text = parse("pdf", path.read_bytes())
+    assert "Invoice number: A-1" in text
+    assert "[page 2 has no text layer]" in text

@@ -9,8 +9,9 @@ from runner.cli.commands import Command, LazyGroup, json_option
 from runner.cli.lookup import find_document
 from runner.cli.session import Session, find_batch, pass_session
 from runner.cli.shapes import CallDetailShape, CallListShape, CallShape, TraceShape
-from runner.cli.terminal import Column, lines_of, say, say_json, say_table, talk
-from runner.cli.wording import duration, usd
+from runner.cli.tables import Column, say_table
+from runner.cli.terminal import lines_of, say, say_json, talk
+from runner.cli.wording import duration, short_time, usd
 from runner.errors import NotFoundError
 from runner.keys import trace_id
 from runner.ledger.calls import CallFilter, call_bodies, document_calls, find_call, list_calls
@@ -91,7 +92,7 @@ def say_calls(shapes: Sequence[CallShape], *, with_document: bool) -> None:
         Column("out", right=True),
         Column("cost", right=True),
         Column("took", right=True),
-        Column("message"),
+        Column("message", shrinks=True),
     ]
     say_table(columns, [_row(one, with_document=with_document) for one in shapes])
 
@@ -101,7 +102,7 @@ def _row(one: CallShape, *, with_document: bool) -> list[object]:
         one.attempt_id,
         *([one.document_id] if with_document else []),
         one.number,
-        one.at,
+        short_time(one.at),
         one.model,
         _outcome(one),
         one.input_tokens,
@@ -213,7 +214,7 @@ def trace(session: Session, /, *, document: str, as_json: bool) -> None:
             *(Column("#", right=True), Column("call"), Column("at"), Column("model")),
             *(Column("queue", right=True), Column("rate limit", right=True)),
             *(Column("answer", right=True), Column("reading", right=True), Column("outcome")),
-            *(Column("cost", right=True), Column("message")),
+            *(Column("cost", right=True), Column("message", shrinks=True)),
         ),
         [_trace_row(one) for one in shapes],
     )
@@ -223,7 +224,7 @@ def _trace_row(one: CallShape) -> tuple[object, ...]:
     return (
         one.number,
         one.attempt_id,
-        one.at,
+        short_time(one.at),
         one.model,
         duration(one.queue_wait_s),
         duration(one.limiter_wait_s),

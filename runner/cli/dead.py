@@ -24,8 +24,9 @@ from runner.cli.shapes import (
 )
 from runner.cli.show import TEXT_CHARS_MAX, say_document
 from runner.cli.submission import now_us
-from runner.cli.terminal import Column, json_text, say, say_json, say_table, stdout_lines, talk
-from runner.cli.wording import several, since_us, usd
+from runner.cli.tables import Column, say_table
+from runner.cli.terminal import json_text, say, say_json, stdout_lines, talk
+from runner.cli.wording import several, short_time, since_us, usd
 from runner.errors import InputError, UsageError
 from runner.exporters import STDOUT
 from runner.ledger import Ledger
@@ -127,14 +128,20 @@ def _say_groups(groups: Sequence[DeadGroupShape]) -> None:
 
 def _say_letters(letters: Sequence[LetterShape]) -> None:
     columns = (
-        *(Column("document"), Column("batch"), Column("source"), Column("died"), Column("reason")),
-        *(Column("calls", right=True), Column("cost", right=True), Column("message")),
+        *(
+            Column("document"),
+            Column("batch"),
+            Column("source", shrinks=True),
+            Column("died"),
+            Column("reason"),
+        ),
+        *(Column("calls", right=True), Column("cost", right=True), Column("message", shrinks=True)),
     )
     say_table(
         columns,
         [
             (
-                *(one.document_id, one.batch, one.source, one.finished, one.reason),
+                *(one.document_id, one.batch, one.source, short_time(one.finished), one.reason),
                 *(one.calls, usd(one.cost_usd), one.message),
             )
             for one in letters

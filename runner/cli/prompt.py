@@ -9,7 +9,8 @@ import click
 from runner.cli.commands import Command, LazyGroup, json_option
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes import PromptListShape, PromptRowShape, PromptShape
-from runner.cli.terminal import Column, lines_of, say, say_json, say_table, talk
+from runner.cli.tables import Column, say_table
+from runner.cli.terminal import lines_of, say, say_json, talk
 from runner.errors import JobError
 from runner.jsonschema import strict_schema
 from runner.prompts import (

@@ -8,7 +8,8 @@ from runner.cli.commands import Command, json_option
 from runner.cli.session import Session, find_batch, pass_session
 from runner.cli.shapes import BatchShape, QueueShape, StatusShape, WorkerShape
 from runner.cli.submission import now_us
-from runner.cli.terminal import Column, say, say_json, say_table, talk
+from runner.cli.tables import Column, say_table
+from runner.cli.terminal import say, say_json, talk
 from runner.cli.wording import duration, several, usd
 from runner.ledger import Ledger
 from runner.ledger.calls import AttemptRow, CallFilter, list_calls
@@ -23,13 +24,11 @@ COLUMNS = (
     Column("batch"),
     Column("state"),
     Column("done", right=True),
-    Column("of", right=True),
     Column("dead", right=True),
     Column("review", right=True),
-    Column("waiting", right=True),
+    Column("cancelled", right=True),
     Column("running", right=True),
     Column("spent", right=True),
-    Column("budget", right=True),
     Column("ETA", right=True),
 )
 WORKER_COLUMNS = (
@@ -133,17 +132,16 @@ def _batch_row(one: BatchShape) -> tuple[object, ...]:
     state = one.state.value
     if one.state is BatchState.ACTIVE:
         state = "active" if is_open else "finished"
+    spent = usd(one.cost_usd)
     return (
         one.batch,
-        state + (" (simulated)" if one.simulated else ""),
-        one.done,
-        one.accepted,
+        state + (", simulated" if one.simulated else ""),
+        f"{one.done:,}/{one.accepted:,}",
         one.dead or None,
         one.review or None,
-        one.queued + one.ready,
-        one.running,
-        usd(one.cost_usd),
-        None if one.budget_usd is None else usd(one.budget_usd),
+        one.cancelled or None,
+        one.running or None,
+        spent if one.budget_usd is None else f"{spent} of {usd(one.budget_usd)}",
         None if one.eta_s is None else duration(one.eta_s),
     )
 

@@ -9,8 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 CELL_CHARS_MAX = 300
-PIPE_COLUMNS = 10_000  # a pipe has no width: nothing is wrapped or cut for it
+BOLD, NORMAL = "\x1b[1m", "\x1b[0m"
 
 # An escape sequence as a whole, so that its parameters do not stay behind as text: strings (title,
 # link, device control) that end, control sequences, and two-character escapes.
@@ -59,9 +58,10 @@ def talk(text: str) -> None:
     _write(sys.stderr, plain_lines(text) + "\n")
 
 
-def say(text: str) -> None:
-    """Write data for a person to stdout."""
-    _write(sys.stdout, plain_lines(text) + "\n")
+def say(text: str, *, bold: bool = False) -> None:
+    """Write data for a person to stdout; in bold only where it is a terminal."""
+    shown = plain_lines(text)
+    _write(sys.stdout, (f"{BOLD}{shown}{NORMAL}" if bold else shown) + "\n")
 
 
 def say_json(value: Any) -> None:
@@ -116,49 +116,8 @@ def _json(value: Any) -> str:
             return _json(dict(value))  # a pydantic model, as its fields
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table for people."""
-
-    title: str
-    right: bool = False
-    folds: bool = False  # onto further lines, instead of being cut, on a narrow terminal
-
-
-def say_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table to stdout; None is an empty cell, numbers get thousands separators."""
-    _print_table(sys.stdout, columns, rows)
-
-
-def talk_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table to stderr."""
-    _print_table(sys.stderr, columns, rows)
-
-
-def _print_table(
-    stream: TextIO, columns: Sequence[Column], rows: Iterable[Sequence[object]]
-) -> None:
-    from rich.table import Table  # noqa: PLC0415 - `runner --help` needs none of it
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(
-            column.title,
-            justify="right" if column.right else "left",
-            no_wrap=not column.folds,
-            overflow="fold" if column.folds else "ellipsis",
-        )
-    for row in rows:
-        table.add_row(*map(_cell, row))
-    lines = console(stream).render_lines(table, pad=False) if not stream.isatty() else None
-    if lines is None:
-        console(stream).print(table)
-        return
-    for line in lines:
-        _write(stream, "".join(part.text for part in line).rstrip() + "\n")
-
-
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A value as a person reads it in a table or a list."""
     match value:
         case None:
             return ""
@@ -172,15 +131,13 @@ def _cell(value: object) -> str:
 
 def console(stream: TextIO) -> "Console":
     """A rich console on `stream` that takes text as text, never as markup."""
-    from rich.console import Console  # noqa: PLC0415 - as above
+    from rich.console import Console  # noqa: PLC0415 - `runner --help` needs none of it
 
     return Console(
         file=stream,
         markup=False,
         emoji=False,
         highlight=False,
-        soft_wrap=False,
-        width=None if stream.isatty() else PIPE_COLUMNS,
     )
 
 
@@ -193,4 +150,4 @@ def lines_of(pairs: Iterable[tuple[str, Any]]) -> str:
     """`name  value` lines with the values under each other; pairs without a value are left out."""
     kept = [(name, value) for name, value in pairs if value not in (None, "", (), [])]
     width = max((len(name) for name, _ in kept), default=0)
-    return "\n".join(f"{name:<{width}}  {plain(_cell(value))}" for name, value in kept)
+    return "\n".join(f"{name:<{width}}  {plain(cell(value))}" for name, value in kept)

@@ -45,9 +45,9 @@ def iso(us: int) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def clock(us: int) -> str:
-    """A time for a person, to the second, in UTC."""
-    return datetime.fromtimestamp(us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
+def short_time(at: str) -> str:
+    """An ISO time as a table has it: to the second, in UTC."""
+    return at[:19].replace("T", " ")
 
 
 def several(count: int, noun: str, plural: str | None = None) -> str:

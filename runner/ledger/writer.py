@@ -121,7 +121,7 @@ class GroupThread:
                 if not is_transient(error) or self._closing:
                     raise
                 troubled = True
-                self._on_trouble(f"ledger cannot be written: {error}")
+                self._on_trouble(f"ledger cannot be written: {getattr(error, 'orig', error)}")
                 time.sleep(delay_s)
                 delay_s = min(RETRY_MAX_S, 2 * delay_s)
             else:
