@@ -39,7 +39,7 @@ CHUNK_MAX_S = 0.5  # a slow source does not keep finished inputs waiting longer
 class Summary(BaseModel):
     """A batch in one line, as `runner run --json` prints it; counts are documents."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch: str
     accepted: int
@@ -241,7 +241,7 @@ def _result_line(result: Result) -> ResultLine:
 class Forecast(BaseModel):
     """What a run would cost before anything is sent; null at an unknown price."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     documents: int
     unparsable: int

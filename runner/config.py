@@ -87,11 +87,10 @@ class Settings(BaseModel):
         Raises ConfigError for plain http off this machine: a key would travel in the clear.
         """
         url = self.model(name).base_url or self.default_base_url
-        parts = urlsplit(url)
-        if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS):
+        if _is_safe(url):
             return url
         raise ConfigError(
-            f"model {name}: base URL {url!r} is neither https nor on this machine; "
+            f"model {name}: base URL {url!r} is no https address, nor one on this machine; "
             "the API key is only ever sent over https or loopback: mend base_url in runner.toml "
             "or OPENAI_BASE_URL"
         )
@@ -100,6 +99,17 @@ class Settings(BaseModel):
     def ledger_path(self) -> Path:
         """The SQLite file of this home."""
         return self.home / "ledger.db"
+
+
+def _is_safe(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        host = parts.hostname if parts.port != 0 else None
+    except ValueError:  # what stands for a port is none
+        return False
+    if not host:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK_HOSTS)
 
 
 def _config_path(env: Mapping[str, str], config: Path | None) -> Path | None:

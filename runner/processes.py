@@ -42,7 +42,7 @@ class WorkerProcesses:
         # Its own session: Ctrl-C at the terminal reaches this process alone, which then drains
         # the children. Its standard input is a pipe that ends when this process does.
         process = subprocess.Popen(  # noqa: S603 - our own command line
-            [sys.executable, "-m", "runner.cli", "work", "--stop-on-eof", *self.arguments],
+            [sys.executable, "-P", "-m", "runner.cli", "work", "--stop-on-eof", *self.arguments],
             stdin=subprocess.PIPE,
             start_new_session=True,
             env=dict(self.env),

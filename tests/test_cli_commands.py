@@ -193,7 +193,7 @@ def test_home_and_config_on_the_command_line_go_before_the_environment(tmp_path:
     )
     checks = {check["name"]: check for check in json.loads(found.out)["checks"]}
     assert str(tmp_path / "own") in checks["home"]["message"]
-    assert "neither https nor on this machine" in checks["model own"]["message"]
+    assert "no https address, nor one on this machine" in checks["model own"]["message"]
 
 
 def test_the_module_is_the_command(tmp_path: Path) -> None:

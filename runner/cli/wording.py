@@ -29,11 +29,6 @@ def duration(seconds: float) -> str:
     return f"{whole_s} s"
 
 
-def milliseconds(us: int | None) -> str:
-    """A duration in microseconds as people read it; empty when unknown."""
-    return "" if us is None else duration(us / 1e6)
-
-
 def usd(amount: Decimal | None) -> str:
     """An amount in US dollars for a person; `unknown` when a price is."""
     return "unknown" if amount is None else format_usd(usd_to_nusd(amount))
