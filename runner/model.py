@@ -77,10 +77,7 @@ class DeadReason(StrEnum):
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     DEFERRED_TOO_LONG = "deferred_too_long"
     UNPARSABLE = "unparsable"
-    OVER_CEILING = "over_ceiling"
     OVER_RATE_LIMIT = "over_rate_limit"
-    POISON = "poison"
-    REJECTED = "rejected"
 
 
 @dataclass(frozen=True, slots=True)

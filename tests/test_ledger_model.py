@@ -110,8 +110,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 return
         self.leases.append((Lease(ticket, wish.lease_token, wish.attempt_id), worker))
 
-    @rule(window=st.integers(4, 12), bugs=st.integers(0, 2))
-    def answer_everything(self, window: int, bugs: int) -> None:
+    @rule(window=st.integers(4, 12), bugs=st.integers(0, 2), cancelled=st.booleans())
+    def answer_everything(self, window: int, bugs: int, *, cancelled: bool) -> None:
         """A stretch in which all goes well up to the answer, which some fail to read."""
         self.world.feed(self.leader, window=window)
         for place in range(len(self.ready())):
@@ -119,7 +119,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for place in range(len(self.leases)):
             self.store(place=place)
         for _ in range(min(bugs, len(self.leases))):
-            self.stumble_over_our_own_bug(place=0)
+            self.stumble_over_our_own_bug(place=0, cancelled=cancelled)
 
     @precondition(lambda self: self.leases)
     @rule(place=PLACES)
@@ -152,13 +152,16 @@ class LedgerMachine(RuleBasedStateMachine):
         self.old.append(end)
 
     @precondition(lambda self: self.leases)
-    @rule(place=PLACES)
-    def stumble_over_our_own_bug(self, place: int) -> None:
+    @rule(place=PLACES, cancelled=st.booleans())
+    def stumble_over_our_own_bug(self, place: int, *, cancelled: bool) -> None:
         """A paid answer goes back to be read again, perhaps after a cancellation."""
         lease, _ = self.leases[place % len(self.leases)]
         if self.world.attempt(lease.attempt_id).state == AttemptState.ANSWERED:
             del self.leases[place % len(self.leases)]
             self.world.finish_all([self.world.end_with(lease, BUG, None)])
+            if cancelled:
+                batch_id = self.world.row(lease.ticket.document_id).batch_id
+                self.cancel([batch.id for batch in self.batches].index(batch_id))
 
     @precondition(lambda self: self.old)
     @rule(place=PLACES)

@@ -1,0 +1,124 @@
+"""The Python face, and the scripts that stand on it, with real workers and the test provider."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from runner import Runner
+from runner.api import PausedError
+from runner.config import Settings
+from runner.errors import InputError, JobError, NotFoundError
+from runner.ledger.deadletters import DeadFilter
+from runner.testing.control import ProviderProcess
+from runner.testing.documents import generate_documents
+from tests.roads import Road
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+@pytest.fixture
+def settings(road: Road, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The road's settings, which the workers that `wait` starts inherit through the environment."""
+    for name, value in road.env.items():
+        monkeypatch.setenv(name, value)
+    return Settings.load(env=road.env)
+
+
+def _texts(count: int) -> list[tuple[str, str]]:
+    return list(generate_documents(count, seed=3, size="small"))
+
+
+async def test_submit_wait_and_read_records(settings: Settings, provider: ProviderProcess) -> None:
+    async with Runner.open(settings=settings) as runner:
+        batch = await runner.submit("invoice", _texts(5), batch="five")
+        summary = await batch.wait(timeout_s=60)
+        assert (summary.accepted, summary.done, summary.attempts) == (5, 5, 5)
+        lines = [line async for line in batch.records()]
+        assert [line.source for line in lines] == [name for name, _ in _texts(5)]
+        assert all(line.data and line.cost_usd for line in lines)
+        again = await runner.submit("invoice", _texts(6), batch="five")
+        assert (await again.wait(timeout_s=60)).accepted == 6
+    assert len(provider.book()) == 6, "what was done is not asked again"
+
+
+async def test_a_batch_of_another_day_is_found_by_name(settings: Settings) -> None:
+    async with Runner.open(settings=settings, processes=0) as runner:
+        first = await runner.submit("invoice", _texts(2), batch="kept")
+    async with Runner.open(settings=settings, processes=0) as runner:
+        assert (await runner.batch("kept")).id == first.id
+        with pytest.raises(NotFoundError, match="no batch 'lost'"):
+            await runner.batch("lost")
+
+
+async def test_what_cannot_be_submitted_is_refused_by_name(settings: Settings) -> None:
+    async with Runner.open(settings=settings, processes=0) as runner:
+        with pytest.raises(JobError, match="invoise"):
+            await runner.submit("invoise", _texts(1))
+        with pytest.raises(InputError, match="nowhere"):
+            await runner.submit_files("invoice", ["nowhere.txt"])
+
+
+async def test_a_paused_batch_says_why_instead_of_waiting_for_ever(
+    settings: Settings, provider: ProviderProcess
+) -> None:
+    provider.control(revoked_keys=["*"])
+    async with Runner.open(settings=settings) as runner:
+        batch = await runner.submit("invoice", _texts(3), batch="paused")
+        with pytest.raises(PausedError, match="runner batch resume paused"):
+            await batch.wait(timeout_s=60)
+
+
+async def test_dead_letters_are_listed_and_retried_once(
+    settings: Settings, provider: ProviderProcess
+) -> None:
+    provider.control(faults={"rules": [{"fault": "too_large_413", "match": "."}]})
+    async with Runner.open(settings=settings) as runner:
+        batch = await runner.submit("invoice", _texts(2), batch="dead")
+        assert (await batch.wait(timeout_s=60)).dead == 2
+        assert {letter.reason for letter in await runner.dead()} == {"bad_request"}
+        provider.control(heal=True)
+        assert len(await runner.retry(DeadFilter(reason="bad_request"))) == 2
+        assert await runner.retry(DeadFilter(reason="bad_request")) == []
+        assert (await batch.wait(timeout_s=60)).done == 2
+
+
+def _script(road: Road, name: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / name), *arguments],
+        env=road.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_scripts_submit_from_a_cursor_count_and_retry(
+    road: Road, provider: ProviderProcess, tmp_path: Path
+) -> None:
+    database = tmp_path / "app.db"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE mails (id, body)")
+        connection.executemany("INSERT INTO mails VALUES (?, ?)", _texts(4))
+    query = "SELECT id, body FROM mails"
+    submitted = json.loads(_script(road, "submit_batch.py", str(database), query, "invoice", "m"))
+    assert (submitted["accepted"], submitted["queued"]) == (4, 4)
+    depth = json.loads(_script(road, "queue_depth.py"))
+    assert (depth["queued"], depth["workers"], depth["wanted_workers"]) == (4, 0, 1)
+    provider.control(faults={"rules": [{"fault": "too_large_413", "match": "."}]})
+    road.call("work", "--until-empty")
+    assert "bad_request" in _script(road, "retry_dead.py"), "without a reason they are listed"
+    provider.control(heal=True)
+    for batch in road.json("batch", "list")["batches"]:
+        road.call("batch", "resume", batch["batch"])
+    _script(road, "retry_dead.py", "bad_request")
+    road.call("work", "--until-empty")
+    assert json.loads(_script(road, "queue_depth.py"))["queued"] == 0
+    assert road.json("status")["queue"]["done"] == 4
