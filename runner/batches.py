@@ -80,6 +80,13 @@ def plan(request: Request, jobs: PinnedJobs) -> tuple[BatchPlan, Pinned]:
     """
     if request.budget_usd is not None and request.budget_usd <= 0:
         raise UsageError(f"a budget must be above 0 USD, not {request.budget_usd}")
+    if "-" in request.inputs and request.batch is None:
+        raise UsageError(
+            "standard input has no name by which its batch could be found again; give it one "
+            "with --batch"
+        )
+    if not all(model.strip() for model in request.models):
+        raise UsageError("a model's name is empty; leave --model out to use the job's own models")
     pinned = jobs.live(request.job, version=request.prompt, models=request.models)
     options = {"text_field": request.text_field or "", "id_field": request.id_field or ""}
     asked = {

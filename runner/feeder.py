@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from runner.heartbeat import ROAD, Heart, Judge
 from runner.keys import Ticket
@@ -21,10 +22,19 @@ from runner.ledger.feeding import (
     take_back,
 )
 from runner.ledger.outcomes import Finish, Settlement, finish
-from runner.ledger.workers import WorkerRow, bury, leader_id, living, resign, take_lead
+from runner.ledger.workers import (
+    WorkerRow,
+    bury,
+    charge_crash,
+    leader_id,
+    living,
+    resign,
+    take_lead,
+)
 from runner.model import AttemptState, Failure, Fault, Policy
 from runner.queue import ROAD_ERRORS, Road
 from runner.retry import decide, record_attempt, signature
+from runner.suspect import take_suspect
 
 BUSY_TICK_S = 0.05
 IDLE_TICK_S = 0.2
@@ -60,6 +70,7 @@ class Feeder:
         road: Road,
         heart: Heart,
         *,
+        home: Path,
         policy_of: Callable[[str, int], Policy],
         clock_s: Callable[[], float] = time.time,
         rng: random.Random,
@@ -68,6 +79,7 @@ class Feeder:
         self._road = road
         self._heart = heart
         self._judge = Judge(host=heart.host, monotonic=time.monotonic)
+        self._home = home
         self._policy_of = policy_of
         self._clock_s = clock_s
         self._rng = rng
@@ -122,10 +134,17 @@ class Feeder:
     async def _bury(self, worker: WorkerRow) -> bool:
         buried = await self._ledger.write_one(lambda connection: bury(connection, worker))
         if buried:
+            await self._charge_suspect(worker)
             sys.stderr.write(
                 f"runner: worker {worker.id} (pid {worker.pid}) is gone; taking over\n"
             )
         return buried
+
+    async def _charge_suspect(self, dead: WorkerRow) -> None:
+        # the note of a process on another host cannot be read here: nobody is charged then
+        suspect = take_suspect(self._home, dead.pid) if dead.host == self._heart.host else None
+        if suspect is not None:
+            await self._ledger.write_one(lambda connection: charge_crash(connection, suspect))
 
     async def _sweep(self) -> None:
         """Take back what dead workers left and what the road lost."""
@@ -153,7 +172,7 @@ class Feeder:
     def _end_of_orphan(self, one: Orphan) -> Finish:
         """A call whose worker died: nobody knows how it ended, so it counts as paid."""
         failure = Failure(
-            Fault.AMBIGUOUS, f"worker {one.worker_id} was lost during the call; it may be billed"
+            Fault.WORKER_LOST, f"worker {one.worker_id} was lost during the call; it may be billed"
         )
         policy = self._policy_of(one.job, len(one.models))
         history = record_attempt(one.history, failure)

@@ -69,6 +69,8 @@ class Fault(StrEnum):
     NOT_GROUNDED = "not_grounded"
     CHECK_FAILED = "check_failed"
     INTERNAL_ERROR = "internal_error"
+    WORKER_LOST = "worker_lost"
+    POISON = "poison"
 
 
 class DeadReason(StrEnum):

@@ -44,9 +44,11 @@ from runner.pinned import Pinned, PinnedJobs
 from runner.prepare import Prepared, prepare
 from runner.provider import Provider
 from runner.retry import decide, record_attempt, signature
+from runner.suspect import Suspect
 from runner.validate import validate
 
 CANNOT_LOAD_WAIT_S = 30
+CRASHES_MAX = 2  # the job's own code is not let near such a document again
 
 
 class ProviderFor(Protocol):
@@ -66,6 +68,7 @@ class Tools:
     limiter: Limiter
     provider_for: ProviderFor
     prices: PriceList
+    suspect: Suspect
     worker_id: Callable[[], str]
     on_hindrance: Callable[[str], None]  # what keeps this worker from a document, for `status`
     rng: random.Random
@@ -129,6 +132,9 @@ class Pipeline:
     async def _take(self, turn: Turn) -> None:
         if turn.work.stored is not None:
             await self._read_again(turn)
+            return
+        if (poison := _poison(turn.work)) is not None:
+            await self._conclude(turn, poison)
             return
         prepared = self._prepare(turn)
         provider = await self._provider(turn, prepared)
@@ -203,12 +209,15 @@ class Pipeline:
         if reading.failure is not None:
             return reading.failure
         assert reading.completion is not None
-        judged = validate(
-            reading.completion.text,
-            schema=turn.pinned.job.schema,
-            checks=turn.pinned.job.checks,
-            document=turn.work.text,
-        )
+        if (poison := _poison(turn.work)) is not None:
+            return poison
+        with self._tools.suspect.running(turn.work.ticket.document_id):
+            judged = validate(
+                reading.completion.text,
+                schema=turn.pinned.job.schema,
+                checks=turn.pinned.job.checks,
+                document=turn.work.text,
+            )
         return judged if isinstance(judged, Failure) else Done(judged.data_json, judged.flags)
 
     # ------------------------------------------------------------ steps
@@ -226,14 +235,15 @@ class Pipeline:
             return None
 
     def _prepare(self, turn: Turn) -> Prepared:
-        return prepare(
-            turn.pinned,
-            text=turn.work.text,
-            history=turn.work.history,
-            reask=turn.work.reask,
-            settings=self._tools.settings,
-            prices=self._tools.prices,
-        )
+        with self._tools.suspect.running(turn.work.ticket.document_id):
+            return prepare(
+                turn.pinned,
+                text=turn.work.text,
+                history=turn.work.history,
+                reask=turn.work.reask,
+                settings=self._tools.settings,
+                prices=self._tools.prices,
+            )
 
     async def _provider(self, turn: Turn, prepared: Prepared) -> Provider | Failure:
         """Who will be asked, or why nobody can be."""
@@ -439,6 +449,14 @@ class Pipeline:
 
 def _model_of(work: Work, pinned: Pinned) -> str:
     return pinned.models[min(work.history.ladder_step, len(pinned.models) - 1)]
+
+
+def _poison(work: Work) -> Failure | None:
+    """Why the job's code may not be run on this document any more, if so."""
+    if work.history.crashes < CRASHES_MAX:
+        return None
+    why = f"{work.history.crashes} workers died while they rendered or checked it"
+    return Failure(Fault.POISON, why)
 
 
 def _too_long(message: str) -> Failure:

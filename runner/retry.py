@@ -155,6 +155,14 @@ FAILURE_TABLE: Mapping[Fault, Rule] = MappingProxyType(
             Backoff(300, 300, floor_s=300),
             alike_pauses=True,
         ),
+        # Not `ambiguous`: the worker failed and not the document, so it has all its attempts.
+        Fault.WORKER_LOST: Rule(
+            "its worker died during the call; spent at worst case",
+            _A,
+            (Step.REVIEW_IF_ASKED, Step.AGAIN),
+            Backoff(0.5, 5),
+        ),
+        Fault.POISON: Rule("two workers died while rendering or checking it", _A, (Step.DEAD,)),
     }
 )
 

@@ -28,6 +28,7 @@ from runner.limiter import ProcessLimiter
 from runner.pinned import PinnedJobs
 from runner.pipeline import Pipeline, Tools
 from runner.queue import ROAD_ERRORS, Road
+from runner.suspect import Suspect
 
 ROAD_RETRY_FIRST_S = 0.1
 ROAD_RETRY_MAX_S = 2.0
@@ -91,6 +92,7 @@ class WorkerProcess:
         self._heart = Heart(self._ledger, slots=self._options.slots, clock_s=self._clock_s)
         jobs = PinnedJobs(self._settings.job_folders)
         self._limiter = ProcessLimiter(self._settings.models)
+        self._suspect = Suspect(self._settings.home)
         self._pipeline = Pipeline(
             Tools(
                 ledger=self._ledger,
@@ -99,6 +101,7 @@ class WorkerProcess:
                 limiter=self._limiter,
                 provider_for=self._endpoints.provider_for,
                 prices=PriceList(self._settings),
+                suspect=self._suspect,
                 worker_id=lambda: self._heart.row.id,
                 on_hindrance=self._note_hindrance,
                 rng=self._rng,
@@ -110,6 +113,7 @@ class WorkerProcess:
             self._ledger,
             self._road,
             self._heart,
+            home=self._settings.home,
             policy_of=jobs.policy,
             clock_s=self._clock_s,
             rng=self._rng,
@@ -245,6 +249,7 @@ class WorkerProcess:
         with suppress(*ROAD_ERRORS):
             await self._road.forget((await self._road.held()).get(self._heart.row.number, []))
         await self._road.close()
+        self._suspect.close()
 
     async def _let_calls_finish(self) -> None:
         calls = list(self._crew.values())

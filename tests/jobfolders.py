@@ -8,6 +8,8 @@ from runner.registry import load_job
 
 CODE = '''"""A job of one number."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +26,9 @@ class Total(BaseModel):
 
 
 def total_is_positive(found: Total, text: str) -> Iterator[FieldError]:
-    """A check of the job; a file beside it makes it fail as a bug would."""
+    """A check of the job; a file beside it makes it fail as a bug would, a word kills it."""
+    if "POISON" in text:
+        os.kill(os.getpid(), signal.SIGKILL)
     if Path(__file__).with_name("broken").exists():
         raise KeyError(text)
     if found.total < 0:

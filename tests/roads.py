@@ -56,6 +56,13 @@ class Road:
         return self.folder / "home"
 
     @property
+    def jobs(self) -> Path:
+        """A folder for jobs of this test's own."""
+        folder = self.folder / "own-jobs"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    @property
     def env(self) -> dict[str, str]:
         """The environment of every command."""
         return clean_env(
@@ -63,6 +70,7 @@ class Road:
             RUNNER_CONFIG=str(self.folder / "runner.toml"),
             OPENAI_BASE_URL=self.base_url,
             OPENAI_API_KEY="test-key-of-no-worth",
+            RUNNER_JOBS=str(self.jobs),
         )
 
     def write_documents(self, count: int, *, seed: int = 1) -> Path:

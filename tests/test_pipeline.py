@@ -34,6 +34,7 @@ from runner.model import (
 from runner.pinned import PinnedJobs
 from runner.pipeline import Pipeline, Tools
 from runner.provider import Provider
+from runner.suspect import Suspect
 from tests.jobfolders import make_job
 from tests.ledgers import World, open_world
 
@@ -173,6 +174,7 @@ class RoadMaker:
             limiter=limiter,
             provider_for=provider_for,
             prices=PriceList(settings),
+            suspect=Suspect(settings.home),
             worker_id=lambda: worker.id,
             on_hindrance=hindrances.append,
             rng=random.Random(1),
@@ -298,7 +300,7 @@ async def test_a_success_that_does_not_say_what_it_used_is_spent_at_worst_case(
 async def test_a_call_that_was_not_sent_is_free_and_its_rate_comes_back(road_of: RoadMaker) -> None:
     road = road_of(Unanswered(Fault.NOT_SENT, "refused", 1), answer())
     row = await road.turn()
-    assert (row.state, row.attempts, row.deferrals, row.calls) == (DocumentState.QUEUED, 0, 1, 1)
+    assert (row.state, row.attempts, row.deferrals, row.calls) == (DocumentState.QUEUED, 0, 1, 0)
     assert road.world.money(road.batch) == (0, 0, 0)
     assert road.attempts()[0].state == AttemptState.NOT_SENT
     use = road.limiter.snapshot()["small"]

@@ -145,6 +145,11 @@ ROWS = [
         ALONE,
         "dead internal_error, alike pauses",
     ),
+    (Fault.WORKER_LOST, ONE, ALONE, "again attempt on 0"),
+    (Fault.WORKER_LOST, replace(ONE, attempts=4, ambiguous=4), ALONE, "again attempt on 0"),
+    (Fault.WORKER_LOST, SPENT, ALONE, "dead attempts_exhausted"),
+    (Fault.WORKER_LOST, ONE, ASK, 'review worker_lost {"a":1}'),
+    (Fault.POISON, ONE, LADDER, "dead poison"),
 ]
 
 

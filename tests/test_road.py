@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from runner.testing.chat_request import document_key
 from runner.testing.control import ProviderProcess
 from runner.testing.documents import generate_documents
 from runner.testing.faults import FaultPlan
+from tests.jobfolders import make_job
 from tests.roads import Road, assert_three_histories_agree, calls_of_documents, kill, wait_until
 
 FAULTS = {
@@ -212,3 +214,41 @@ def test_hostile_neighbours_do_not_hide_good_documents(
     groups = road.json("dead", "list")
     assert {group["reason"] for group in groups["groups"]} == {"unparsable"}
     assert_three_histories_agree(road, provider, submitted=13)
+
+
+def test_a_document_that_kills_its_worker_is_quarantined_and_its_neighbours_end_well(
+    road: Road, provider: ProviderProcess
+) -> None:
+    provider.control(latency_ms=300)
+    make_job(road.jobs)
+    inputs = road.folder / "totals.jsonl"
+    texts = [f"Total: {number}" for number in range(1, 30)] + ["Total: 77 POISON"]
+    inputs.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    done = road.call("run", "tiny", str(inputs), "--concurrency", "4", "--json", timeout_s=90)
+    assert done.returncode == 3, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["done"], summary["dead"]) == (29, 1)
+    groups = road.json("dead", "list")["groups"]
+    assert [(group["reason"], group["documents"]) for group in groups] == [("poison", 1)]
+    assert road.call("audit").returncode == 0
+
+
+def _has_seen(provider: ProviderProcess, calls: int) -> bool:
+    return len(provider.book()) >= calls
+
+
+def test_two_deaths_of_a_worker_make_no_dead_letter_of_a_healthy_document(
+    road: Road, provider: ProviderProcess
+) -> None:
+    provider.control(latency_ms=3_000)
+    inputs = road.write_documents(8)
+    assert road.call("submit", "invoice", str(inputs)).returncode == 0
+    for seen in (8, 16):
+        worker = road.start("work", "--concurrency", "8")
+        wait_until(partial(_has_seen, provider, seen), timeout_s=40, what="calls")
+        kill(worker.pid)
+        worker.wait()
+    provider.control(latency_ms=20)
+    assert road.call("work", "--until-empty").returncode == 0
+    assert road.counts()[DocumentState.DONE] == 8
+    assert_three_histories_agree(road, provider, submitted=8)

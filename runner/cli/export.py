@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from runner.batches import result_lines
 from runner.cli.terminal import escaped_json, stdout_lines
@@ -39,6 +40,11 @@ def check_target(out: str) -> None:
         raise InputError(
             f"{out}: the folder {path.absolute().parent} does not exist; make it first"
         )
+    try:
+        with NamedTemporaryFile(dir=path.absolute().parent, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error.strerror}") from error
 
 
 def export(ledger: Ledger, batch: Batch, out: str) -> Exported:

@@ -28,6 +28,9 @@ from runner.pinned import Pinned, PinnedJobs
 NAMED_MAX = 3
 
 
+USD_MAX = 1_000_000_000
+
+
 class Usd(click.ParamType[Decimal]):
     """An amount of US dollars above zero, read exactly."""
 
@@ -41,8 +44,13 @@ class Usd(click.ParamType[Decimal]):
             amount = Decimal(str(value))
         except InvalidOperation:
             amount = Decimal(0)
-        if not amount.is_finite() or amount <= 0:
-            self.fail(f"{value!r} is not an amount of money above 0, such as 5 or 0.50", param, ctx)
+        if not amount.is_finite() or not 0 < amount <= USD_MAX:
+            self.fail(
+                f"{value!r} is not an amount of money above 0 and up to a billion, such as 5 or "
+                "0.50",
+                param,
+                ctx,
+            )
         return amount
 
 

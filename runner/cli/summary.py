@@ -15,7 +15,7 @@ from runner.exporters import STDOUT
 from runner.ledger import Ledger
 from runner.ledger.deadletters import DeadFilter, group_dead
 from runner.ledger.standing import BatchStanding
-from runner.model import DocumentState
+from runner.model import DeadReason, DocumentState
 
 GROUPS_MAX = 5
 BUDGET = "--budget-usd"
@@ -104,7 +104,8 @@ def _tell_dead(ledger: Ledger, standing: BatchStanding) -> None:
     if len(groups) > GROUPS_MAX:
         talk(f"          and {several(len(groups) - GROUPS_MAX, 'kind')} more")
     talk(f"  `runner dead list --batch {name}` lists them")
-    talk(f"  `runner dead retry --batch {name}` tries them again, priced first")
+    if any(group.reason != DeadReason.UNPARSABLE for group in groups):
+        talk(f"  `runner dead retry --batch {name}` tries them again, priced first")
 
 
 def _tell_reviews(told: Told) -> None:

@@ -68,7 +68,11 @@ def _document_problems(connection: Connection, batch_id: str) -> list[str]:
         .exists()
     )
     has_source = select(source.c.id).where(source.c.document_id == document.c.id).exists()
-    calls = select(func.count()).where(attempt.c.document_id == document.c.id).scalar_subquery()
+    calls = (
+        select(func.count())
+        .where(attempt.c.document_id == document.c.id, attempt.c.state != AttemptState.NOT_SENT)
+        .scalar_subquery()
+    )
     has_answer = (
         select(attempt.c.id)
         .where(attempt.c.document_id == document.c.id, attempt.c.state == AttemptState.ANSWERED)

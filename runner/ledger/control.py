@@ -2,10 +2,11 @@
 
 from sqlalchemy import Connection, select, update
 
+from runner.errors import UsageError
 from runner.ledger.events import note
 from runner.ledger.submission import Batch, set_budget
 from runner.ledger.tables import attempt, batch, document
-from runner.model import AttemptState, BatchState, DocumentState
+from runner.model import OPEN_STATES, AttemptState, BatchState, DocumentState
 
 
 def resume_batch(
@@ -37,8 +38,11 @@ def cancel_batch(connection: Connection, found: Batch, *, now_us: int) -> int:
     """End every document that is not running; running calls settle and then end cancelled.
 
     So does a document whose paid answer is stored and not read yet: it is read once more, for its
-    cost. Returns how many documents were cancelled at once.
+    cost. Returns how many documents were cancelled at once. Raises UsageError when all have ended.
     """
+    may_be_over = found.state is not BatchState.CANCELLED and found.submitted
+    if may_be_over and not _has_open_documents(connection, found.id):
+        raise UsageError(f"batch {found.name} has ended; there is nothing left to cancel")
     connection.execute(
         update(batch).where(batch.c.id == found.id).values(state=BatchState.CANCELLED)
     )
@@ -60,6 +64,13 @@ def cancel_batch(connection: Connection, found: Batch, *, now_us: int) -> int:
     )
     note(connection, "batch_cancelled", "cancelled", batch_id=found.id, now_us=now_us)
     return cancelled
+
+
+def _has_open_documents(connection: Connection, batch_id: str) -> bool:
+    waits = select(document.c.id).where(
+        document.c.batch_id == batch_id, document.c.state.in_(OPEN_STATES)
+    )
+    return connection.execute(waits.limit(1)).first() is not None
 
 
 def batch_names(connection: Connection) -> list[str]:

@@ -253,5 +253,10 @@ def free_answered(connection: Connection, orphaned: Iterable[Orphan], *, now_us:
                 document.c.lease_token == one.lease_token,
                 document.c.state == DocumentState.RUNNING,
             )
-            .values(state=DocumentState.QUEUED, due_us=now_us, lease_token=None, worker_id=None)
+            .values(
+                state=DocumentState.QUEUED,
+                due_us=now_us,
+                lease_token=None,
+                worker_id=None,
+            )
         )

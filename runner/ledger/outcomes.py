@@ -270,6 +270,7 @@ _DOCUMENT_COLUMNS = (
     "ambiguous",
     "internal_errors",
     "reask_json",
+    "calls",
     "cost_nusd",
     "cost_known",
     "ambiguous_nusd",
@@ -293,6 +294,7 @@ def _document_values(one: Finish, row: Any, holds: Mapping[str, int | None]) -> 
     values = {name: getattr(row, name) for name in _DOCUMENT_COLUMNS}
     settlement = one.settlement
     if settlement is not None:
+        values["calls"] -= settlement.state is AttemptState.NOT_SENT  # no call was made
         values["cost_nusd"] += settlement.cost_nusd or 0
         values["ambiguous_nusd"] += settlement.ambiguous_nusd
         # an ambiguous call without a hold had no known price: its worst case is unknown too

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from runner.ledger.dialect import insert_new, one_at_a_time
-from runner.ledger.tables import leader, worker
+from runner.ledger.tables import document, leader, worker
 
 LEADER_ROLE = "feeder"
 
@@ -89,6 +89,13 @@ def bury(connection: Connection, seen: WorkerRow) -> bool:
             .values(state="dead")
         ).rowcount
         == 1
+    )
+
+
+def charge_crash(connection: Connection, document_id: str) -> None:
+    """Count a worker's death against the document whose job's code it was running."""
+    connection.execute(
+        update(document).where(document.c.id == document_id).values(crashes=document.c.crashes + 1)
     )
 
 
