@@ -110,7 +110,11 @@ class Pipeline:
         counts as possibly paid. Any other exception is a bug: it is written down and the document
         comes back later.
         """
-        work = await self._tools.ledger.read(load, ticket)
+        try:
+            work = await self._tools.ledger.read(load, ticket)
+        except asyncio.CancelledError:
+            await self._release(ticket)
+            return
         if work is None:
             return
         pinned = self._pin(work)

@@ -137,7 +137,7 @@ def test_dead_letters_end_a_run_with_3_and_the_commands_that_help(place: Place) 
         assert ended.code == Exit.UNFINISHED
         assert "1 dead letter:" in ended.err
         assert "`runner dead list --batch june`" in ended.err
-        assert "`runner dead retry --batch june`" in ended.err
+        assert "dead retry" not in ended.err, "nothing to send again: it would stay dead"
     assert calls_seen(place) == 2
 
 

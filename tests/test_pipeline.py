@@ -404,6 +404,16 @@ async def test_a_drain_while_waiting_for_rate_releases_the_document(road_of: Roa
     assert road.provider.calls == []
 
 
+async def test_a_drain_while_loading_releases_the_document(road_of: RoadMaker) -> None:
+    road = road_of(answer())
+    async with running(road) as task:
+        await asyncio.sleep(0)
+        task.cancel()
+    row = road.row()
+    assert (row.state, row.calls, row.deferrals) == (DocumentState.QUEUED, 0, 0)
+    assert road.provider.calls == []
+
+
 async def test_a_drain_that_meets_the_gate_sends_nothing_and_owes_nothing(
     road_of: RoadMaker,
 ) -> None:
@@ -413,7 +423,7 @@ async def test_a_drain_that_meets_the_gate_sends_nothing_and_owes_nothing(
     with road.world.ledger.transaction() as connection:
         connection.execute(select(document).with_for_update())
         task = asyncio.create_task(road.pipeline.run_turn(ticket))
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(1.0)
         task.cancel()
         await asyncio.sleep(0.1)
     await asyncio.gather(task, return_exceptions=True)

@@ -37,6 +37,7 @@ def test_faults_end_in_exactly_one_state_each_and_only_hopeless_documents_die(
     out = road.folder / "out.jsonl"
     done = road.call("run", "invoice", str(inputs), "--out", str(out), "--json", timeout_s=350)
     assert done.returncode == 3, done.stderr
+    assert "dead retry" in done.stderr
     hopeless = _hopeless(documents)
     assert hopeless, "void: no document was to fail for ever"
     summary = json.loads(done.stdout)
