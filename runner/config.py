@@ -57,7 +57,6 @@ class Settings(BaseModel):
     ledger_url: str | None = None  # None: SQLite in this home
     default_base_url: str = OPENAI_BASE_URL
     job_folders: tuple[Path, ...] = ()
-    config_path: Path | None = None
     models: dict[str, ModelSettings] = Field(default_factory=dict)
 
     @classmethod
@@ -73,7 +72,6 @@ class Settings(BaseModel):
             ledger_url=env.get("RUNNER_LEDGER_URL") or None,
             default_base_url=env.get("OPENAI_BASE_URL") or OPENAI_BASE_URL,
             job_folders=_job_folders(env),
-            config_path=path,
             models=_read_file(path).models if path else {},
         )
 

@@ -76,11 +76,6 @@ class Road:
         """Raise when Redis does not answer."""
         await self._redis.ping()
 
-    async def info(self) -> dict[str, Any]:
-        """What Redis says of itself."""
-        found: dict[str, Any] = await self._redis.info()
-        return found
-
     async def push(self, tickets: Sequence[Ticket]) -> None:
         """Put tickets on the road in their order, in one round trip."""
         if not tickets:

@@ -1,7 +1,7 @@
 """How commands are made: groups that import lazily, help with an example and the exit codes."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +15,25 @@ ALWAYS = (Exit.DONE, Exit.FAILED, Exit.USAGE)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON on stdout, for machines."
 )
+
+
+def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How many workers, and how much each does at once: the same for `run` and `work`."""
+    processes = click.option(
+        "--processes",
+        type=click.IntRange(1, 64),
+        default=1,
+        show_default=True,
+        help="Worker processes; of several, one that dies is started again.",
+    )
+    concurrency = click.option(
+        "--concurrency",
+        type=click.IntRange(1, 10_000),
+        default=100,
+        show_default=True,
+        help="Documents at once in each process.",
+    )
+    return processes(concurrency(command))
 
 
 class Command(click.Command):

@@ -9,7 +9,7 @@ import click
 
 from runner import batches
 from runner.budget import PriceList, usd_to_nusd
-from runner.cli.commands import Command, json_option, leave
+from runner.cli.commands import Command, json_option, leave, worker_options
 from runner.cli.crew import Crew
 from runner.cli.exits import Exit
 from runner.cli.export import check_target, export
@@ -60,20 +60,7 @@ _EXIT_OF = {
 )
 @submission_options
 @click.option("--out", metavar="FILE", help="Result file (.jsonl or .csv); - is stdout.")
-@click.option(
-    "--processes",
-    type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    help="Worker processes.",
-)
-@click.option(
-    "--concurrency",
-    type=click.IntRange(1, 10_000),
-    default=100,
-    show_default=True,
-    help="Documents at once in each process.",
-)
+@worker_options
 @click.option(
     "--max-wait",
     "max_wait_s",

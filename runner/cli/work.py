@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from runner.cli.commands import Command, json_option
+from runner.cli.commands import Command, json_option, worker_options
 from runner.cli.interrupts import Interrupts
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes import WorkShape
@@ -23,20 +23,7 @@ TICK_S = 0.2
     cls=Command,
     example=("runner work --processes 2 --concurrency 200", "runner work --until-empty"),
 )
-@click.option(
-    "--processes",
-    type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    help="Worker processes; more than one are supervised and restarted.",
-)
-@click.option(
-    "--concurrency",
-    type=click.IntRange(1, 10_000),
-    default=100,
-    show_default=True,
-    help="Documents at once in each process.",
-)
+@worker_options
 @click.option(
     "--until-empty", is_flag=True, help="End when no document waits or runs, paused batches aside."
 )
