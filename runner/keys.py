@@ -45,6 +45,16 @@ def batch_key(*parts: str) -> str:
     return _short("k", *(part.encode() for part in parts))
 
 
+def key_id(*, url: str, key: str) -> str:
+    """The id of an API key at one base URL; it does not tell the key."""
+    return _short("y", url.encode(), key.encode())
+
+
+def lane_id(*, url: str, key: str, model: str) -> str:
+    """The id of one model at one base URL with one key; it does not tell the key."""
+    return _short("n", url.encode(), key.encode(), model.encode())
+
+
 def trace_id(document: str) -> str:
     """The W3C trace id (32 hexadecimal digits) that links every call of a document."""
     return hashlib.blake2b(document.encode(), digest_size=16).hexdigest()

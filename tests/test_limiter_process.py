@@ -1,49 +1,17 @@
 """The per-process limiter in virtual time: rolling windows, order, refunds, cancellation."""
 
 import asyncio
-import selectors
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.config import ModelSettings
-from runner.limiter import WINDOW_S, Grant, OverLimitError, ProcessLimiter
-
-
-class _SkippingSelector(selectors.DefaultSelector):
-    """Instead of waiting, moves the clock; a microsecond passes at every turn, as in real life."""
-
-    now_s = 0.0
-    turns = 0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise RuntimeError("every task waits and no timer is set: a deadlock")
-        self.now_s += timeout + 1e-6
-        self.turns += 1
-        return super().select(0)
-
-
-class _VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self.virtual = _SkippingSelector()
-        super().__init__(self.virtual)
-
-    def time(self) -> float:
-        return self.virtual.now_s
-
-
-def in_virtual_time(main: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
-        runner.run(main)
-
-
-def now_s() -> float:
-    return asyncio.get_running_loop().time()
+from runner.limiter import Grant, OverLimitError, ProcessLimiter
+from runner.limiter.process import WINDOW_S
+from tests.virtual_time import VirtualLoop, in_virtual_time, now_s
 
 
 def limiter_of(**limits: int) -> ProcessLimiter:
@@ -353,7 +321,7 @@ def test_thousands_of_waiters_wake_one_at_a_time() -> None:
         await asyncio.sleep(1)
         assert limiter.snapshot()["m"].waiting > 2700
         loop = asyncio.get_running_loop()
-        assert isinstance(loop, _VirtualLoop)
+        assert isinstance(loop, VirtualLoop)
         turns_before = loop.virtual.turns
         assert len(await waiting) == 3000
         assert loop.virtual.turns - turns_before < 10 * 3000
