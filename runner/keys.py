@@ -9,6 +9,9 @@ Redis keys (all hold ids, numbers or JSON of ids; never text of a document):
 | `arq:in-progress:<ledger>:<document>:<turn>` | string | job timeout + 10 s | arq |
 | `arq:retry:<ledger>:<document>:<turn>` | string | 1 day | arq |
 | `arq:queue:<ledger>:health-check` | string | seconds | arq |
+| `lane:<ledger>:<lane>` | hash, a calendar's state | 24 h unused | `calendar.lua`, `tune.lua` |
+| `lane:<ledger>:<lane>:slots` | hash slot → what starts in it | 24 h unused | `calendar.lua` |
+| `lane:<ledger>:<lane>:crew` | hash process → its share | 24 h unused | `calendar.lua` |
 """
 
 import hashlib
@@ -73,6 +76,12 @@ def new_id(prefix: str, *, clock_s: Callable[[], float] = time.time, rng: Random
 def queue_name(ledger_id: str) -> str:
     """The arq queue of one ledger."""
     return f"arq:queue:{ledger_id}"
+
+
+def calendar_keys(ledger_id: str, lane: str) -> tuple[str, str, str]:
+    """The keys of one lane's calendar: its state, its slots, its crew."""
+    state = f"lane:{ledger_id}:{lane}"
+    return state, f"{state}:slots", f"{state}:crew"
 
 
 @dataclass(frozen=True, slots=True)

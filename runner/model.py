@@ -73,6 +73,18 @@ class Fault(StrEnum):
     POISON = "poison"
 
 
+# What says that a provider is in trouble, not that a document is.
+PROVIDER_FAULTS = frozenset(
+    {
+        Fault.CONFLICT,
+        Fault.SERVER_ERROR,
+        Fault.NOT_SENT,
+        Fault.AMBIGUOUS,
+        Fault.NOT_A_COMPLETION,
+    }
+)
+
+
 class DeadReason(StrEnum):
     """Why a document ended without a record, beyond the fault that ended it."""
 
@@ -113,6 +125,7 @@ class Failure:
     message: str
     errors: tuple[FieldError, ...] = ()
     retry_after_s: float | None = None
+    outage: bool = False  # the breaker was open: the provider is at fault, and not this document
     # parsed data that failed only a check: what a review would show
     data_json: str | None = None
 

@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from runner.budget import PriceList, cost_nusd
@@ -20,14 +20,26 @@ from runner.completion import Reading, read_answer
 from runner.config import Settings
 from runner.errors import ConfigError, JobError, RoadError
 from runner.keys import Ticket, new_id
+from runner.lanes import Lanes
 from runner.ledger import Ledger
 from runner.ledger.calls import split_request
 from runner.ledger.events import note
 from runner.ledger.gate import Claim, Release, claim, release
 from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
 from runner.ledger.work import Work, load
-from runner.limiter import Grant, Limiter, OverLimitError
+from runner.limiter import (
+    CUT_OFF,
+    TAKEN_BACK,
+    Ended,
+    Ending,
+    Grant,
+    Limiter,
+    OverLimitError,
+    Postponed,
+)
+from runner.meter import TokenMeter
 from runner.model import (
+    PROVIDER_FAULTS,
     Again,
     AttemptState,
     Call,
@@ -65,7 +77,9 @@ class Tools:
     ledger: Ledger
     jobs: PinnedJobs
     settings: Settings
+    lanes: Lanes
     limiter: Limiter
+    meter: TokenMeter
     provider_for: ProviderFor
     prices: PriceList
     suspect: Suspect
@@ -145,23 +159,27 @@ class Pipeline:
         if isinstance(provider, Failure):
             await self._conclude(turn, provider)
             return
+        lane = self._tools.lanes.of(prepared.model, simulated=turn.work.simulated)
         try:
-            grant = await self._tools.limiter.acquire(
-                prepared.model, tokens=prepared.expected_tokens
+            granted = await self._tools.limiter.acquire(
+                lane, tokens=self._expected_tokens(turn, prepared), retry=turn.work.repeats
             )
         except OverLimitError as error:
             await self._finish(turn, Dead(DeadReason.OVER_RATE_LIMIT, _too_long(str(error))))
             return
+        if isinstance(granted, Postponed):
+            await self._release(turn.work.ticket, wait_s=granted.wait_s)
+            return
         try:
-            await self._call(turn, prepared, provider, grant)
-        finally:
-            self._tools.limiter.release(grant)
+            await self._call(turn, prepared, provider, granted)
+        finally:  # where nothing else has said how it ended
+            self._tools.limiter.end(granted, CUT_OFF if turn.sent else TAKEN_BACK)
 
     async def _call(self, turn: Turn, prepared: Prepared, provider: Provider, grant: Grant) -> None:
         if not await self._pass_gate(turn, prepared, grant):
-            self._tools.limiter.refund(grant)
             return
         assert turn.attempt_id is not None
+        await self._tools.limiter.until_start(grant)
         turn.sent = True
         answer = await provider.call(
             Call(turn.attempt_id, prepared.model, prepared.body, prepared.deadline_s)
@@ -169,13 +187,14 @@ class Pipeline:
         match answer:
             case Unanswered():
                 failure = Failure(answer.fault, answer.message)
-                if answer.fault is Fault.NOT_SENT:
-                    self._tools.limiter.refund(grant)
+                unsent = answer.fault is Fault.NOT_SENT
+                ending = Ending(how=Ended.NO_CONNECTION if unsent else Ended.FAILED)
+                failure = await self._blame(failure, grant, ending)
                 await self._conclude(turn, failure, unanswered=answer)
             case RawAnswer():
                 turn.received = True
                 if await self._store(turn, answer):
-                    await self._judge(turn, answer, grant)
+                    await self._judge(turn, answer, grant, request_bytes=len(prepared.body))
 
     async def _read_again(self, turn: Turn) -> None:
         """Conclude an attempt whose raw answer outlived its worker: paid once, read again free."""
@@ -190,24 +209,52 @@ class Pipeline:
             turn.answer = stored.answer
             await self._judge(turn, stored.answer)
 
-    async def _judge(self, turn: Turn, answer: RawAnswer, grant: Grant | None = None) -> None:
+    async def _judge(
+        self,
+        turn: Turn,
+        answer: RawAnswer,
+        grant: Grant | None = None,
+        *,
+        request_bytes: int = 0,
+    ) -> None:
         began_ns = self._tools.monotonic_ns()
         reading = read_answer(answer)
         if grant is not None:
-            self._give_back_unused(grant, reading)
+            self._learn(turn, reading, request_bytes=request_bytes)
+            if reading.failure is not None:
+                blamed = await self._blame(reading.failure, grant, _ending(answer, reading))
+                reading = replace(reading, failure=blamed)
+            else:
+                self._tools.limiter.end(grant, _ending(answer, reading))
         verdict = self._verdict(turn, reading)
-        if isinstance(verdict, Failure) and verdict.fault is Fault.RATE_LIMITED:
-            self._tools.limiter.pause(turn.model, seconds=verdict.retry_after_s or 1.0)
         parse_us = (self._tools.monotonic_ns() - began_ns) // 1000
         await self._conclude(turn, verdict, reading=reading, parse_us=parse_us)
 
-    def _give_back_unused(self, grant: Grant, reading: Reading) -> None:
-        """Return to the limiter what a call did not use, where its answer says what it used."""
+    async def _blame(self, failure: Failure, grant: Grant, ending: Ending) -> Failure:
+        """Tell the limiter how a call failed; the failure, marked when the provider is out."""
+        self._tools.limiter.end(grant, ending)
+        if failure.fault not in PROVIDER_FAULTS:
+            return failure
+        return replace(failure, outage=await self._tools.limiter.is_out(grant.lane))
+
+    def _expected_tokens(self, turn: Turn, prepared: Prepared) -> int:
+        return self._tools.meter.expect(
+            (turn.work.job, prepared.model),
+            request_bytes=len(prepared.body),
+            input_tokens=prepared.input_tokens,
+            exact=prepared.input_exact,
+            output_max_tokens=prepared.max_output_tokens,
+        )
+
+    def _learn(self, turn: Turn, reading: Reading, *, request_bytes: int) -> None:
         completion = reading.completion
         if completion is not None and completion.usage_reported:
-            used = completion.usage.input_tokens + completion.usage.output_tokens
-            # 0 would say that it was never sent
-            self._tools.limiter.refund(grant, used_tokens=max(1, used))
+            self._tools.meter.learn(
+                (turn.work.job, turn.model),
+                request_bytes=request_bytes,
+                input_tokens=completion.usage.input_tokens,
+                output_tokens=completion.usage.output_tokens,
+            )
 
     def _verdict(self, turn: Turn, reading: Reading) -> Done | Failure:
         if reading.failure is not None:
@@ -453,6 +500,28 @@ class Pipeline:
 
 def _model_of(work: Work, pinned: Pinned) -> str:
     return pinned.models[min(work.history.ladder_step, len(pinned.models) - 1)]
+
+
+def _ending(answer: RawAnswer, reading: Reading) -> Ending:
+    """What an answer says of its lane."""
+    completion = reading.completion
+    used = None
+    if completion is not None and completion.usage_reported:
+        used = completion.usage.input_tokens + completion.usage.output_tokens
+    failure = reading.failure
+    return Ending(
+        how=_ENDED_BY.get(failure.fault, Ended.ANSWERED) if failure else Ended.ANSWERED,
+        used_tokens=used,
+        retry_after_s=failure.retry_after_s if failure else None,
+        told=answer.headers,
+    )
+
+
+_ENDED_BY = {
+    Fault.RATE_LIMITED: Ended.REFUSED,
+    Fault.RAMPED_TOO_FAST: Ended.SLOW_DOWN,
+    **dict.fromkeys(PROVIDER_FAULTS, Ended.FAILED),
+}
 
 
 def _poison(work: Work) -> Failure | None:

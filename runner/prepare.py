@@ -9,14 +9,12 @@ from pydantic_core import to_json
 
 from runner.budget import PriceList, hold_nusd
 from runner.config import Settings
+from runner.meter import first_output_tokens
 from runner.model import FieldError, History
 from runner.pinned import Pinned
 from runner.prompts import render
 from runner.request import build_body
-from runner.tokens import bound, estimate
-
-# of the answer, for the limiter: what an extraction usually gives back per token it reads
-EXPECTED_OUTPUT_SHARE = 0.25
+from runner.tokens import bound, estimate, knows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +24,8 @@ class Prepared:
     model: str
     body: bytes
     expected_tokens: int  # input and output, for the limiter
-    input_tokens: int  # exact where the vocabulary is known
+    input_tokens: int
+    input_exact: bool  # the model's vocabulary is known
     max_output_tokens: int
     hold_nusd: int | None  # none: price unknown
     deadline_s: float
@@ -72,9 +71,9 @@ def prepare(
     return Prepared(
         model=model,
         body=body,
-        expected_tokens=input_tokens
-        + min(output_max, 64 + round(input_tokens * EXPECTED_OUTPUT_SHARE)),
+        expected_tokens=input_tokens + min(output_max, first_output_tokens(input_tokens)),
         input_tokens=input_tokens,
+        input_exact=knows(api_model),
         max_output_tokens=output_max,
         hold_nusd=None
         if price is None

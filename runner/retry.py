@@ -71,6 +71,7 @@ class Rule:
     `steps` are tried in order; the last one always may. Without `backoff` another call is due at
     once, or when the provider asked for it.
     `alike_pauses`: three distinct documents in succession with this fault pause the batch.
+    `free_in_outage`: counts as a deferral while the lane's breaker is open.
     """
 
     recognised: str
@@ -78,6 +79,11 @@ class Rule:
     steps: tuple[Step, ...]
     backoff: Backoff | None = None
     alike_pauses: bool = False
+    free_in_outage: bool = False
+
+    def charge_of(self, failure: Failure) -> Charge:
+        """What another try costs after this very failure."""
+        return _D if failure.outage and self.free_in_outage else self.charge
 
 
 _A, _D = Charge.ATTEMPT, Charge.DEFERRAL
@@ -109,8 +115,8 @@ FAILURE_TABLE: Mapping[Fault, Rule] = MappingProxyType(
             alike_pauses=True,
         ),
         Fault.BAD_REQUEST: Rule("any other 4xx", _A, (Step.DEAD,), alike_pauses=True),
-        Fault.CONFLICT: Rule("408, 409", _A, (Step.AGAIN,), Backoff(1, 30)),
-        Fault.SERVER_ERROR: Rule("5xx", _A, (Step.AGAIN,), Backoff(1, 60)),
+        Fault.CONFLICT: Rule("408, 409", _A, (Step.AGAIN,), Backoff(1, 30), free_in_outage=True),
+        Fault.SERVER_ERROR: Rule("5xx", _A, (Step.AGAIN,), Backoff(1, 60), free_in_outage=True),
         Fault.NOT_SENT: Rule(
             "no connection: refused, unknown host, timeout, TLS",
             _D,
@@ -128,6 +134,7 @@ FAILURE_TABLE: Mapping[Fault, Rule] = MappingProxyType(
             _A,
             (Step.AGAIN,),
             Backoff(1, 60),
+            free_in_outage=True,
         ),
         Fault.TRUNCATED: Rule(
             "`finish_reason` length", _A, (Step.DOUBLE_OUTPUT, Step.NEXT_MODEL, Step.DEAD)
@@ -201,7 +208,7 @@ def _within_limits(
         if rule.steps[-1] is Step.REVIEW:
             return _review(again.failure)
         reason = DeadReason.ATTEMPTS_EXHAUSTED
-    elif rule.charge is _D and history.deferred_s + again.delay_s > policy.deferral_max_s:
+    elif again.charge is _D and history.deferred_s + again.delay_s > policy.deferral_max_s:
         reason = DeadReason.DEFERRED_TOO_LONG
     else:
         return again
@@ -210,7 +217,7 @@ def _within_limits(
 
 def record_attempt(history: History, failure: Failure) -> History:
     """The history with this failure counted in: what `decide` is to be asked with."""
-    charged = FAILURE_TABLE[failure.fault].charge is _A
+    charged = FAILURE_TABLE[failure.fault].charge_of(failure) is _A
     return replace(
         history,
         attempts=history.attempts + charged,
@@ -230,9 +237,10 @@ def describe() -> str:
         if rule.alike_pauses:
             happens += "; three documents alike pause the batch"
         backoff = rule.backoff or "none"
-        rows.append(
-            f"| `{fault}` | {rule.recognised} | {happens} | {backoff} | {rule.charge.value} |"
-        )
+        counts = rule.charge.value
+        if rule.free_in_outage:
+            counts += "; deferral while the breaker is open"
+        rows.append(f"| `{fault}` | {rule.recognised} | {happens} | {backoff} | {counts} |")
     return "\n".join(rows) + "\n"
 
 
@@ -296,7 +304,7 @@ def _again(
     present = min(history.ladder_step, policy.ladder_length - 1)
     return Again(
         delay_s=_delay_s(rule, failure, history=history, rng=rng),
-        charge=rule.charge,
+        charge=rule.charge_of(failure),
         failure=failure,
         ladder_step=present + 1 if moves_on else present,
         reask=(failure.errors or (FieldError("", failure.message),)) if reasks else (),
@@ -311,7 +319,7 @@ def _delay_s(rule: Rule, failure: Failure, *, history: History, rng: random.Rand
     asked_s = failure.retry_after_s or 0.0
     if rule.backoff is None:
         return asked_s
-    before = history.deferrals if rule.charge is _D else max(history.attempts - 1, 0)
+    before = history.deferrals if rule.charge_of(failure) is _D else max(history.attempts - 1, 0)
     return max(asked_s, rule.backoff.delay_s(failures_before=before, rng=rng))
 
 

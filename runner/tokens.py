@@ -28,6 +28,11 @@ def count(text: str, *, model: str) -> int | None:
     return int(toktok.batch_count([sendable], vocabulary, threads=1)[0])
 
 
+def knows(model: str) -> bool:
+    """Whether tokens of this model are counted exactly."""
+    return _vocabulary(model) is not None
+
+
 def estimate(text: str, *, model: str) -> int:
     """The number of tokens of `text`: exact when `count` knows it, else bytes / 4, rounded up."""
     exact = count(text, model=model)

@@ -20,11 +20,13 @@ from runner.errors import RoadError
 from runner.feeder import Feeder
 from runner.heartbeat import JOB, ROAD, Heart
 from runner.keys import Ticket
+from runner.lanes import Lanes
 from runner.ledger import Ledger
 from runner.ledger.engine import sqlite_url
 from runner.ledger.gate import Release, release
 from runner.ledger.standing import has_open_documents
-from runner.limiter import ProcessLimiter
+from runner.limiter import Calendar, Limiter
+from runner.meter import TokenMeter
 from runner.pinned import PinnedJobs
 from runner.pipeline import Pipeline, Tools
 from runner.queue import ROAD_ERRORS, Road
@@ -91,14 +93,21 @@ class WorkerProcess:
     async def _begin(self) -> None:
         self._heart = Heart(self._ledger, slots=self._options.slots, clock_s=self._clock_s)
         jobs = PinnedJobs(self._settings.job_folders)
-        self._limiter = ProcessLimiter(self._settings.models)
+        redis_url = await self._endpoints.redis_url()
+        self._limiter = Limiter(
+            self._settings,
+            calendar=Calendar(redis_url, ledger_id=self._ledger.id),
+            process=lambda: self._heart.row.id,
+        )
         self._suspect = Suspect(self._settings.home)
         self._pipeline = Pipeline(
             Tools(
                 ledger=self._ledger,
                 jobs=jobs,
                 settings=self._settings,
+                lanes=Lanes(self._settings),
                 limiter=self._limiter,
+                meter=TokenMeter(),
                 provider_for=self._endpoints.provider_for,
                 prices=PriceList(self._settings),
                 suspect=self._suspect,
@@ -108,7 +117,7 @@ class WorkerProcess:
                 clock_s=self._clock_s,
             )
         )
-        self._road = Road(await self._endpoints.redis_url(), ledger_id=self._ledger.id)
+        self._road = Road(redis_url, ledger_id=self._ledger.id)
         self._feeder = Feeder(
             self._ledger,
             self._road,
@@ -241,6 +250,7 @@ class WorkerProcess:
         await asyncio.gather(*waiting, return_exceptions=True)
         await self._feeder.retire()
         await self._let_calls_finish()
+        await self._limiter.aclose()
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)
         self._heart.state = "stopped"

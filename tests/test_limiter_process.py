@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.config import ModelSettings
-from runner.limiter import Grant, OverLimitError, ProcessLimiter
-from runner.limiter.process import WINDOW_S
+from runner.limiter.limits import OverLimitError
+from runner.limiter.process import Pass, ProcessLimiter
 from tests.virtual_time import VirtualLoop, in_virtual_time, now_s
+
+WINDOW_S = 60.0
 
 
 def limiter_of(**limits: int) -> ProcessLimiter:
@@ -144,7 +146,7 @@ def test_the_wait_is_told_in_microseconds() -> None:
 
 
 async def _first_wait_after(
-    between: Callable[[ProcessLimiter, Grant], Awaitable[None]], **limits: int
+    between: Callable[[ProcessLimiter, Pass], Awaitable[None]], **limits: int
 ) -> float:
     """Use up all of the limits with one call, do `between`, and return how long the next waits."""
     limiter = limiter_of(**limits)
@@ -156,10 +158,10 @@ async def _first_wait_after(
 
 
 def test_a_call_that_was_never_sent_gives_all_of_its_capacity_back() -> None:
-    async def refund(limiter: ProcessLimiter, grant: Grant) -> None:
+    async def refund(limiter: ProcessLimiter, grant: Pass) -> None:
         limiter.refund(grant)
 
-    async def nothing(limiter: ProcessLimiter, grant: Grant) -> None:
+    async def nothing(limiter: ProcessLimiter, grant: Pass) -> None:
         limiter.release(grant)
 
     async def main() -> None:

@@ -16,12 +16,15 @@ from runner.budget import PriceList
 from runner.config import ModelSettings, Settings
 from runner.errors import ConfigError, RoadError
 from runner.keys import Ticket
+from runner.lanes import Lanes
 from runner.ledger.control import cancel_batch, resume_batch
 from runner.ledger.outcomes import store_answers
 from runner.ledger.submission import Batch
 from runner.ledger.tables import document
 from runner.ledger.workers import WorkerRow
-from runner.limiter import ProcessLimiter
+from runner.limiter import Limiter
+from runner.limiter.process import ProcessLimiter
+from runner.meter import TokenMeter
 from runner.model import (
     AttemptState,
     BatchState,
@@ -95,7 +98,7 @@ class Road:
     worker: WorkerRow
     pipeline: Pipeline
     provider: Scripted
-    limiter: ProcessLimiter
+    limiter: ProcessLimiter  # what the limiter without a calendar keeps to
     hindrances: list[str]
     reachable: list[Exception]
 
@@ -158,7 +161,7 @@ class RoadMaker:
         )
         world.add(batch, *texts)
         settings = Settings(home=self._folder, models={"small": PRICED, "large": PRICED})
-        provider, limiter = Scripted(list(replies) or [answer()]), ProcessLimiter(settings.models)
+        provider, limiter = Scripted(list(replies) or [answer()]), Limiter(settings)
         worker, hindrances = world.worker(), list[str]()
         reachable: list[Exception] = []
 
@@ -171,7 +174,9 @@ class RoadMaker:
             ledger=world.ledger,
             jobs=jobs,
             settings=settings,
+            lanes=Lanes(settings, env={}),
             limiter=limiter,
+            meter=TokenMeter(),
             provider_for=provider_for,
             prices=PriceList(settings),
             suspect=Suspect(settings.home),
@@ -181,7 +186,15 @@ class RoadMaker:
             clock_s=lambda: world.tick() / 1e6,
         )
         return Road(
-            world, job, batch, worker, Pipeline(tools), provider, limiter, hindrances, reachable
+            world,
+            job,
+            batch,
+            worker,
+            Pipeline(tools),
+            provider,
+            limiter._own,
+            hindrances,
+            reachable,
         )
 
 

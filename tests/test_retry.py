@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.model import (
+    PROVIDER_FAULTS,
     Again,
     Charge,
     Dead,
@@ -269,6 +270,19 @@ histories = st.builds(
 )
 
 
+@pytest.mark.parametrize("fault", sorted(PROVIDER_FAULTS))
+def test_trouble_of_a_provider_that_is_out_is_charged_to_no_document(fault: Fault) -> None:
+    out = Failure(fault, "down", outage=True)
+    history = record_attempt(History(attempts=4, ambiguous=0), out)
+    ended = decide(out, history, Policy(max_attempts=5), random.Random(1))
+    if fault is Fault.AMBIGUOUS:  # it may have been paid, whoever is to blame
+        assert isinstance(ended, Dead)
+        return
+    assert isinstance(ended, Again)
+    assert ended.charge is Charge.DEFERRAL
+    assert history.attempts == 4
+
+
 @given(failure=failures, history=histories, policy=policies, seed=st.integers(0, 99))
 def test_any_decision_keeps_every_bound(
     failure: Failure, history: History, policy: Policy, seed: int
@@ -347,7 +361,8 @@ def test_the_rendered_table_has_every_fault_with_its_steps_backoff_and_charge() 
     assert [row.count("|") for row in (ruler, *rows)] == [columns] * (1 + len(Fault))
     for row, (fault, rule) in zip(rows, FAILURE_TABLE.items(), strict=True):
         assert row.startswith(f"| `{fault.value}` | {rule.recognised} | ")
-        assert row.endswith(f"| {rule.charge.value} |")
+        free = "; deferral while the breaker is open" if rule.free_in_outage else ""
+        assert row.endswith(f"| {rule.charge.value}{free} |")
         for step in rule.steps:
             assert step.value in row
     assert "| B(0.5, 30) s | deferral |" in describe()

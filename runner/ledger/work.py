@@ -10,7 +10,14 @@ from sqlalchemy import Connection, select
 from runner.keys import Ticket
 from runner.ledger import blobs
 from runner.ledger.tables import attempt, batch, document
-from runner.model import AttemptState, DocumentState, FieldError, History, RawAnswer
+from runner.model import (
+    PROVIDER_FAULTS,
+    AttemptState,
+    DocumentState,
+    FieldError,
+    History,
+    RawAnswer,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +45,17 @@ class Work:
     history: History  # of deferrals: as of its last write; `history_at` counts on
     deferred_since_us: int | None
     reask: tuple[FieldError, ...]
+    last_fault: str | None  # what sent it back to the queue, if anything did
     calls: int
     created_us: int
     queued_us: int
     stored: StoredAnswer | None = None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether its next call repeats a charged one that failed for the provider's reasons."""
+        charged = self.history.attempts > 0 and self.deferred_since_us is None
+        return charged and self.last_fault in PROVIDER_FAULTS
 
     def history_at(self, now_us: int) -> History:
         """Its present life with deferrals counted until `now_us`."""
@@ -119,6 +133,7 @@ def _work(
         history=history_of(row),
         deferred_since_us=row.deferred_since_us,
         reask=tuple(FieldError(*pair) for pair in json.loads(row.reask_json or "[]")),
+        last_fault=row.reason,
         calls=row.calls,
         created_us=row.created_us,
         queued_us=row.queued_us,

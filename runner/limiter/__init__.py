@@ -1,6 +1,19 @@
 """When a call may start: requests and tokens a minute, concurrency, first come first served."""
 
-from runner.limiter.grants import Grant, Limiter, LimiterUse, OverLimitError
-from runner.limiter.process import ProcessLimiter
+from runner.limiter.calendar import CALENDAR_ERRORS, Calendar
+from runner.limiter.grants import CUT_OFF, TAKEN_BACK, Ended, Ending, Grant, Postponed
+from runner.limiter.limiter import Limiter
+from runner.limiter.limits import OverLimitError
 
-__all__ = ["Grant", "Limiter", "LimiterUse", "OverLimitError", "ProcessLimiter"]
+__all__ = [
+    "CALENDAR_ERRORS",
+    "CUT_OFF",
+    "TAKEN_BACK",
+    "Calendar",
+    "Ended",
+    "Ending",
+    "Grant",
+    "Limiter",
+    "OverLimitError",
+    "Postponed",
+]

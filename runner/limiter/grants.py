@@ -1,67 +1,58 @@
-"""The words of every limiter: a grant, how a limit is used, and what a limiter promises."""
+"""The words of the limiter: the right to start a call, and how that call ended."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from enum import StrEnum
 
-from runner.errors import RunnerError
-
-
-class OverLimitError(RunnerError):
-    """A document needs more tokens than its model's limit ever lets through in a minute."""
+from runner.lanes import Lane
+from runner.limiter.process import Pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """The right to start one call now, and what it was charged."""
+    """The right to start one call at `start_s` of the event loop's time.
 
-    model: str
+    `start_us` is that moment in the calendar; none when the call was not paced by it, or when the
+    process limits itself alone (`own`).
+    """
+
+    lane: Lane
+    number: int  # tells one grant of a process from another
     tokens: int
     waited_us: int
-    number: int  # tells one grant of a limiter from another
+    start_s: float
+    start_us: int | None = None
+    own: Pass | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class LimiterUse:
-    """What one model's limits are doing in this process at this moment."""
+class Postponed:
+    """No call for now: the retry budget of the lane is used up; ask again after `wait_s`."""
 
-    waiting: int
-    in_flight: int  # granted and not released
-    window_requests: int  # started in the last minute, as far as limits are set
-    window_tokens: int
-    paused_s: float  # how long nobody starts, after a 429
+    wait_s: float
 
 
-class Limiter(Protocol):
-    """Decides when calls start. Every grant ends with one `release`."""
+class Ended(StrEnum):
+    """How a granted call ended, as far as its lane is concerned."""
 
-    async def acquire(self, model: str, *, tokens: int) -> Grant:
-        """Wait, first come first served, until a call of `tokens` may start.
+    TAKEN_BACK = "taken_back"  # nothing was sent, for reasons of our own
+    NO_CONNECTION = "no_connection"  # nothing was sent: the provider cannot be reached
+    ANSWERED = "answered"
+    REFUSED = "refused"  # over a limit
+    SLOW_DOWN = "slow_down"  # ramped up too fast
+    FAILED = "failed"  # the provider is in trouble, or does not answer
+    CUT_OFF = "cut_off"  # we went away in the middle; it says nothing of the provider
 
-        Raises OverLimitError at once when `tokens` exceed the model's tokens per minute. A
-        cancelled waiter takes nothing.
-        """
-        ...
 
-    def refund(self, grant: Grant, *, used_tokens: int = 0) -> None:
-        """Give back what a call did not use; only the first refund of a grant counts.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """The end of a call. `told` are the provider's headers that speak of limits, lower-case."""
 
-        0 means that it was never sent: the request and its concurrency slot come back too.
-        """
-        ...
+    how: Ended
+    used_tokens: int | None = None  # none: not reported
+    retry_after_s: float | None = None
+    told: Mapping[str, str] | None = None
 
-    def release(self, grant: Grant) -> None:
-        """The call has ended, however it did: its concurrency slot is free. Repeatable."""
-        ...
 
-    def pause(self, model: str, *, seconds: float) -> None:
-        """Let nobody start a call of this model for that long; never shortens a longer pause."""
-        ...
-
-    def set_share(self, processes: int) -> None:
-        """From now on this process has 1 / `processes` of every limit."""
-        ...
-
-    def snapshot(self) -> Mapping[str, LimiterUse]:
-        """What each model that was asked for is doing."""
-        ...
+TAKEN_BACK = Ending(how=Ended.TAKEN_BACK)
+CUT_OFF = Ending(how=Ended.CUT_OFF)

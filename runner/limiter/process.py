@@ -11,21 +11,40 @@ from itertools import count
 from aiolimiter import AsyncLimiter
 
 from runner.config import ModelSettings
-from runner.limiter.grants import Grant, LimiterUse, OverLimitError
+from runner.limiter.limits import of_window, refuse_oversize
 
-WINDOW_S = 60.0
-# A call reaches the provider a little after its grant, and not always equally late.
-JITTER_S = 1.0
-_SPAN_S = WINDOW_S + JITTER_S
-_BURST_S = 1.0  # how many seconds' worth of the limit may start at once
+# A call reaches the provider a little after its grant, and not always equally late: part of a window.
+_JITTER = 1 / 60
+_BURST = 1 / 60  # how much of a window's limit may start at once
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """The right to start one call now, and what it was charged."""
+
+    model: str
+    tokens: int
+    waited_us: int
+    number: int  # tells one pass of a limiter from another
+
+
+@dataclass(frozen=True, slots=True)
+class OwnUse:
+    """What one model's limits are doing in this process at this moment."""
+
+    waiting: int
+    in_flight: int  # passed and not released
+    window_requests: int  # started in the last window, as far as limits are set
+    window_tokens: int
+    paused_s: float  # how long nobody starts, after a 429
 
 
 class ProcessLimiter:
-    """The `Limiter` of one process, from the limits of each model; all times are its event loop's.
+    """A process's own share of each model's limits; all times are its event loop's.
 
-    aiolimiter paces the starts at (limit - burst) / (window + jitter), and a log of the last
-    window makes the promise strict: in any rolling minute, granted requests and tokens stay within
-    the share of the limits. Pacing alone cannot promise that, because a document larger than the
+    It is the whole limiter where there is no Redis, and stands in while Redis is away. aiolimiter
+    paces the starts at (limit - burst) / (window + jitter), and a log of the last window makes the
+    promise strict: in any rolling window, passed requests and tokens stay within the share. Pacing alone cannot promise that, because a document larger than the
     burst is let through in one piece.
 
     With more processes than its share allows (fewer than one request, or a document larger than the
@@ -40,48 +59,55 @@ class ProcessLimiter:
         self._numbers = count(1)
         self._processes = 1
 
-    async def acquire(self, model: str, *, tokens: int) -> Grant:
-        """See `Limiter.acquire`."""
+    async def acquire(self, model: str, *, tokens: int) -> Pass:
+        """Wait, first come first served, until a call of `tokens` may start.
+
+        Raises OverLimitError at once when no window has room for `tokens`. A cancelled waiter takes
+        nothing. Every pass ends with one `release`.
+        """
         lane = self._lane(model)
-        tpm = lane.limits.tpm
-        if tpm is not None and tokens > tpm:
-            raise OverLimitError(
-                f"model {model}: the call needs up to {tokens} tokens, but at most {tpm} a minute "
-                "may start; shorten the document, lower max_output_tokens, or raise tpm in "
-                "runner.toml if the provider allows more"
-            )
+        refuse_oversize(model, lane.limits, tokens=tokens)
         number = next(self._numbers)
         if lane.idle_and_unlimited():
             lane.in_flight.add(number)
-            return Grant(model, tokens, 0, number)
+            return Pass(model, tokens, 0, number)
         waited_s = await lane.enter(number=number, tokens=tokens)
-        return Grant(model, tokens, int(waited_s * 1e6), number)
+        return Pass(model, tokens, int(waited_s * 1e6), number)
 
-    def refund(self, grant: Grant, *, used_tokens: int = 0) -> None:
-        """See `Limiter.refund`."""
-        lane = self._lane(grant.model)
-        lane.refund(grant.number, used_tokens=used_tokens)
+    def note(self, model: str, *, tokens: int) -> None:
+        """Count a call that somebody else let start now."""
+        self._lane(model).note(number=-next(self._numbers), tokens=tokens)
+
+    def refund(self, passed: Pass, *, used_tokens: int = 0) -> None:
+        """Give back what a call did not use; only the first refund of a pass counts.
+
+        0 means that it was never sent: the request and its concurrency slot come back too.
+        """
+        lane = self._lane(passed.model)
+        lane.refund(passed.number, used_tokens=used_tokens)
         if used_tokens == 0:
-            lane.release(grant.number)
+            lane.release(passed.number)
 
-    def release(self, grant: Grant) -> None:
-        """See `Limiter.release`."""
-        self._lane(grant.model).release(grant.number)
+    def release(self, passed: Pass) -> None:
+        """The call has ended, however it did: its concurrency slot is free. Repeatable."""
+        self._lane(passed.model).release(passed.number)
 
     def pause(self, model: str, *, seconds: float) -> None:
-        """See `Limiter.pause`."""
+        """Let nobody start a call of this model for that long; never shortens a longer pause."""
         self._lane(model).pause(seconds)
 
     def set_share(self, processes: int) -> None:
-        """See `Limiter.set_share`."""
+        """From now on this process has 1 / `processes` of every limit."""
         if processes < 1:
             raise ValueError(f"a limit is shared by at least 1 process, not {processes}")
+        if processes == self._processes:
+            return
         self._processes = processes
         for lane in self._lanes.values():
             lane.set_share(processes)
 
-    def snapshot(self) -> Mapping[str, LimiterUse]:
-        """See `Limiter.snapshot`."""
+    def snapshot(self) -> Mapping[str, OwnUse]:
+        """What each model that was asked for is doing."""
         return {model: lane.use() for model, lane in self._lanes.items()}
 
     def _lane(self, model: str) -> "_Lane":
@@ -95,10 +121,11 @@ class ProcessLimiter:
 class _Pace:
     """One aiolimiter bucket with a credit: what was taken from it and not used after all."""
 
-    def __init__(self, *, limit: float, burst: int, extra: float) -> None:
+    def __init__(self, *, limit: float, burst: int, extra: float, span_s: float) -> None:
         self._burst = burst
         self._limit = limit
-        rate_per_s = (limit - extra) / _SPAN_S
+        self._span_s = span_s
+        rate_per_s = (limit - extra) / span_s
         self._bucket = AsyncLimiter(burst, burst / rate_per_s)
         self._credit = 0
         self._credit_until_s = 0.0
@@ -119,23 +146,23 @@ class _Pace:
             raise
 
     def give_back(self, amount: int) -> None:
-        """Let the next callers have `amount` without waiting, within the next minute."""
+        """Let the next callers have `amount` without waiting, within the next window."""
         now_s = _now_s()
         unspent = self._credit if now_s < self._credit_until_s else 0
         self._credit = min(unspent + amount, math.ceil(self._limit))
-        self._credit_until_s = now_s + _SPAN_S
+        self._credit_until_s = now_s + self._span_s
 
 
-def _request_pace(rpm: float) -> _Pace:
+def _request_pace(most: float, *, span_s: float) -> _Pace:
     # Requests are counted one by one, so the first of a burst costs no rate: with a burst of one
-    # they start (window + jitter) / rpm apart, and no rolling window holds more than rpm.
-    extra = int(rpm * _BURST_S / WINDOW_S)
-    return _Pace(limit=rpm, burst=1 + extra, extra=extra)
+    # they start (window + jitter) / most apart, and no rolling window holds more than that.
+    extra = int(most * _BURST)
+    return _Pace(limit=most, burst=1 + extra, extra=extra, span_s=span_s)
 
 
-def _token_pace(tpm: float) -> _Pace:
-    burst = max(1, int(tpm * _BURST_S / WINDOW_S))
-    return _Pace(limit=tpm, burst=burst, extra=burst if burst < tpm else 0)
+def _token_pace(most: float, *, span_s: float) -> _Pace:
+    burst = max(1, int(most * _BURST))
+    return _Pace(limit=most, burst=burst, extra=burst if burst < most else 0, span_s=span_s)
 
 
 @dataclass(slots=True)
@@ -151,7 +178,8 @@ class _Started:
 class _Window:
     """The calls started in the last window, and their sums."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, span_s: float) -> None:
+        self._span_s = span_s
         self._log: deque[_Started] = deque()
         self._by_number: dict[int, _Started] = {}
         self.requests = 0
@@ -165,7 +193,7 @@ class _Window:
         self.tokens += tokens
 
     def forget_old(self) -> None:
-        horizon_s = _now_s() - _SPAN_S
+        horizon_s = _now_s() - self._span_s
         while self._log and self._log[0].at_s <= horizon_s:
             started = self._log.popleft()
             self._by_number.pop(started.number, None)
@@ -199,7 +227,7 @@ class _Window:
                 break
             requests_left -= started.requests
             tokens_left -= started.tokens
-            wait_s = started.at_s + _SPAN_S - now_s
+            wait_s = started.at_s + self._span_s - now_s
         return wait_s
 
 
@@ -216,19 +244,25 @@ class _Lane:
         self._waiting = 0
         self._line = asyncio.Lock()
         self._changed = asyncio.Event()  # something that the first in line may be waiting for
-        self._window = _Window()
+        self._span_s = limits.window_s * (1 + _JITTER)
+        self._window = _Window(span_s=self._span_s)
         self._paused_until_s = -math.inf
         self._unlimited = limits.rpm is limits.tpm is limits.max_concurrency is None
         self.set_share(processes)
 
     def set_share(self, processes: int) -> None:
-        rpm, tpm = self.limits.rpm, self.limits.tpm
+        requests = of_window(self.limits.rpm, window_s=self.limits.window_s)
+        tokens = of_window(self.limits.tpm, window_s=self.limits.window_s)
         slots = self.limits.max_concurrency
-        self._rpm = math.inf if rpm is None else _whole_share(rpm, processes)
-        self._tpm = math.inf if tpm is None else _whole_share(tpm, processes)
+        self._requests_max = math.inf if requests is None else _whole_share(requests, processes)
+        self._tokens_max = math.inf if tokens is None else _whole_share(tokens, processes)
         self._slots = math.inf if slots is None else max(1, slots // processes)
-        self._request_pace = None if rpm is None else _request_pace(self._rpm)
-        self._token_pace = None if tpm is None else _token_pace(self._tpm)
+        self._request_pace = (
+            None if requests is None else _request_pace(self._requests_max, span_s=self._span_s)
+        )
+        self._token_pace = (
+            None if tokens is None else _token_pace(self._tokens_max, span_s=self._span_s)
+        )
         self._changed.set()
 
     def idle_and_unlimited(self) -> bool:
@@ -270,7 +304,9 @@ class _Lane:
     def _wait_s(self, tokens: int) -> float:
         if len(self.in_flight) >= self._slots:
             return math.inf
-        window_s = self._window.wait_s(requests_max=self._rpm, tokens=tokens, tokens_max=self._tpm)
+        window_s = self._window.wait_s(
+            requests_max=self._requests_max, tokens=tokens, tokens_max=self._tokens_max
+        )
         return max(window_s, self._pause_left_s())
 
     def _pause_left_s(self) -> float:
@@ -283,6 +319,11 @@ class _Lane:
             yield
         finally:
             self._waiting -= 1
+
+    def note(self, *, number: int, tokens: int) -> None:
+        if not self._unlimited:
+            self._window.forget_old()
+            self._window.add(number=number, tokens=tokens)
 
     def refund(self, number: int, *, used_tokens: int) -> None:
         requests, tokens = self._window.lower(number, used_tokens=used_tokens)
@@ -300,9 +341,9 @@ class _Lane:
         self._paused_until_s = max(self._paused_until_s, _now_s() + seconds)
         self._changed.set()
 
-    def use(self) -> LimiterUse:
+    def use(self) -> OwnUse:
         self._window.forget_old()
-        return LimiterUse(
+        return OwnUse(
             waiting=self._waiting,
             in_flight=len(self.in_flight),
             window_requests=self._window.requests,

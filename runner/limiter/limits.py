@@ -1,0 +1,30 @@
+"""What a model's limits amount to in one window of its provider."""
+
+from runner.config import ModelSettings
+from runner.errors import RunnerError
+
+
+class OverLimitError(RunnerError):
+    """A document needs more tokens than its model's limit ever lets through in a window."""
+
+
+def of_window(per_minute: int | None, *, window_s: float) -> int | None:
+    """A limit a minute as one of a window; at least 1."""
+    return None if per_minute is None else max(1, int(per_minute * window_s / 60))
+
+
+def is_adaptive(limits: ModelSettings) -> bool:
+    """Whether nobody has said how much the model's server bears, so that it has to be found out."""
+    return limits.rpm is limits.tpm is limits.max_concurrency is None
+
+
+def refuse_oversize(model: str, limits: ModelSettings, *, tokens: int) -> None:
+    """Raise OverLimitError for a call that no window ever has room for."""
+    most = of_window(limits.tpm, window_s=limits.window_s)
+    if most is not None and tokens > most:
+        window = "a minute" if limits.window_s == 60 else f"in {limits.window_s:g} s"  # noqa: PLR2004 - the length of a minute
+        raise OverLimitError(
+            f"model {model}: the call needs about {tokens} tokens, but at most {most} {window} "
+            "may start; shorten the document, lower max_output_tokens, or raise tpm in "
+            "runner.toml if the provider allows more"
+        )
