@@ -16,6 +16,7 @@ from runner.budget import PriceList
 from runner.config import ModelSettings, Settings
 from runner.errors import ConfigError, RoadError
 from runner.keys import Ticket
+from runner.lanes import Lanes
 from runner.ledger.control import cancel_batch, resume_batch
 from runner.ledger.outcomes import store_answers
 from runner.ledger.submission import Batch
@@ -174,6 +175,7 @@ class RoadMaker:
             limiter=limiter,
             provider_for=provider_for,
             prices=PriceList(settings),
+            lanes=Lanes(settings, env={}),
             suspect=Suspect(settings.home),
             worker_id=lambda: worker.id,
             on_hindrance=hindrances.append,
