@@ -18,6 +18,7 @@ from runner.batches import (
     Request,
     Summary,
     get_batch,
+    leave_past_days,
     plan,
     result_lines,
     retry,
@@ -76,6 +77,7 @@ class Batch:
 
         Raises PausedError when the batch is paused, TimeoutError after `timeout_s`.
         """
+        await asyncio.to_thread(leave_past_days, self._runner.ledger)
         async with asyncio.timeout(timeout_s):
             while await self._is_open():
                 await self._runner.keep_workers()

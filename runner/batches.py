@@ -15,7 +15,7 @@ from runner.config import Settings
 from runner.errors import NotFoundError, UsageError
 from runner.exporters import ResultError, ResultLine
 from runner.keys import batch_key, trace_id
-from runner.ledger import Ledger
+from runner.ledger import Ledger, pausing
 from runner.ledger.deadletters import DeadFilter, Pins, list_dead, retry_dead
 from runner.ledger.results import Result, results
 from runner.ledger.standing import BatchStanding, batch_standing
@@ -196,6 +196,12 @@ def standing(ledger: Ledger, batch: Batch) -> BatchStanding:
         found = find_batch(connection, batch.id)
         assert found is not None
         return batch_standing(connection, found)
+
+
+def leave_past_days(ledger: Ledger, *, clock_s: Callable[[], float] = time.time) -> None:
+    """Let batches go on that a day holds which is over; a worker that leads does so by itself."""
+    with ledger.transaction() as connection:
+        pausing.leave_past_days(connection, now_us=_us(clock_s))
 
 
 def summary(found: BatchStanding, *, seconds: float) -> Summary:

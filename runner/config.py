@@ -4,7 +4,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -42,10 +42,27 @@ class ModelSettings(BaseModel):
     output_usd_per_mtok: float | None = Field(default=None, ge=0)
 
 
+Usd = Annotated[float, Field(gt=0, le=1_000_000_000, allow_inf_nan=False)]
+
+
+class BudgetSettings(BaseModel):
+    """The `[budget]` table of runner.toml: limits in US dollars that hold for every batch.
+
+    `day_usd` is the most that all batches together may spend on one UTC day, simulated ones aside.
+    `document_usd` is the ceiling of a document whose job sets none of its own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    day_usd: Usd | None = None
+    document_usd: Usd | None = None
+
+
 class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: dict[str, ModelSettings] = Field(default_factory=dict)
+    budget: BudgetSettings = BudgetSettings()
 
 
 class Settings(BaseModel):
@@ -59,6 +76,7 @@ class Settings(BaseModel):
     default_base_url: str = OPENAI_BASE_URL
     job_folders: tuple[Path, ...] = ()
     models: dict[str, ModelSettings] = Field(default_factory=dict)
+    budget: BudgetSettings = BudgetSettings()
 
     @classmethod
     def load(cls, *, env: Mapping[str, str] = os.environ, config: Path | None = None) -> Self:
@@ -67,13 +85,15 @@ class Settings(BaseModel):
         Raises ConfigError naming the file and the key when a setting is unknown or out of bounds.
         """
         path = _config_path(env, config)
+        file = _read_file(path) if path else _File()
         return cls(
             home=Path(env.get("RUNNER_HOME") or ".runner").absolute(),
             redis_url=env.get("RUNNER_REDIS_URL") or None,
             ledger_url=env.get("RUNNER_LEDGER_URL") or None,
             default_base_url=env.get("OPENAI_BASE_URL") or OPENAI_BASE_URL,
             job_folders=_job_folders(env),
-            models=_read_file(path).models if path else {},
+            models=file.models,
+            budget=file.budget,
         )
 
     def model(self, name: str) -> ModelSettings:

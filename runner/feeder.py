@@ -21,6 +21,7 @@ from runner.ledger.feeding import (
     ready_tickets,
     take_back,
 )
+from runner.ledger.keypauses import end_what_is_over, is_over
 from runner.ledger.outcomes import Finish, Settlement, finish
 from runner.ledger.workers import (
     WorkerRow,
@@ -119,6 +120,7 @@ class Feeder:
             spared = [worker for worker in dead if not await self._bury(worker)]
             self.fleet = Fleet(workers=(*alive, *spared), leads=True)
             await self._sweep()
+            await self._let_go_on()
 
     async def _take_or_keep_lead(self, alive: set[str]) -> bool:
         me = self._heart.row.id
@@ -194,6 +196,17 @@ class Feeder:
             model=one.model,
             prompt_id=one.prompt_id,
         )
+
+    async def _let_go_on(self) -> None:
+        """Let batches go on whose pause is over, and one document try each key that may work."""
+        now_us = self._now_us()
+        if not await self._ledger.read_one(lambda connection: is_over(connection, now_us=now_us)):
+            return
+        probes = await self._ledger.write_one(
+            lambda connection: end_what_is_over(connection, now_us=now_us)
+        )
+        with suppress(*ROAD_ERRORS):  # what is ready and not on the road, the sweep queues again
+            await self._road.push(probes)
 
     async def _sweep_road(self) -> None:
         held = await self._road.held()

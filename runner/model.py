@@ -83,6 +83,8 @@ PROVIDER_FAULTS = frozenset(
         Fault.NOT_A_COMPLETION,
     }
 )
+# what a key, not a document, has to be mended for; see the failure table in ARCHITECTURE.md
+KEY_FAULTS = (Fault.MONEY_OUT, Fault.BAD_KEY, Fault.NO_PERMISSION)
 
 
 class DeadReason(StrEnum):
@@ -165,6 +167,14 @@ class Charge(StrEnum):
     DEFERRAL = "deferral"
 
 
+class Pauses(StrEnum):
+    """What stands still until the cause of a failure is mended."""
+
+    BATCH = "batch"
+    KEY = "key"  # whatever is called with this key
+    LANE = "lane"  # what is called with this key for this model
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """The document has a record."""
@@ -183,7 +193,7 @@ class Again:
     ladder_step: int
     reask: tuple[FieldError, ...] = ()  # not empty: the next request shows these errors
     output_doubled: bool = False
-    pause_batch: bool = False  # the cause is the batch's or the key's, not the document's
+    pauses: Pauses | None = None  # the cause is the batch's or the key's, not the document's
     alike_pauses: bool = (
         False  # three distinct documents in succession with this fault pause the batch
     )

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from runner.budget import PriceList, cost_nusd
+from runner.budget import PriceList, cost_nusd, usd_to_nusd
 from runner.completion import Reading, read_answer
 from runner.config import Settings
 from runner.errors import ConfigError, JobError, RoadError
 from runner.keys import Ticket, new_id
-from runner.lanes import Lanes
+from runner.lanes import Lane, Lanes
 from runner.ledger import Ledger
 from runner.ledger.calls import split_request
 from runner.ledger.events import note
@@ -115,6 +115,8 @@ class Pipeline:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
+        day_usd = tools.settings.budget.day_usd
+        self._day_limit_nusd = None if day_usd is None else usd_to_nusd(day_usd)
         self.calling: set[Ticket] = set()
 
     async def run_turn(self, ticket: Ticket) -> None:
@@ -159,7 +161,8 @@ class Pipeline:
         if isinstance(provider, Failure):
             await self._conclude(turn, provider)
             return
-        lane = self._tools.lanes.of(prepared.model, simulated=turn.work.simulated)
+        lane = self._lane(turn)
+        assert lane is not None, "its provider was found"
         try:
             granted = await self._tools.limiter.acquire(
                 lane, tokens=self._expected_tokens(turn, prepared), retry=turn.work.repeats
@@ -344,6 +347,8 @@ class Pipeline:
             limiter_wait_us=limiter_wait_us,
             now_us=now_us,
             again_of_stored=stored,
+            lane=self._lane(turn),
+            day_limit_nusd=self._day_limit_nusd,
         )
         asked = asyncio.ensure_future(self._tools.ledger.write(claim, wish))
         try:
@@ -494,8 +499,16 @@ class Pipeline:
                 settlement=settlement,
                 model=turn.model,
                 prompt_id=turn.pinned.prompt_id,
+                lane=self._lane(turn),
             ),
         )
+
+    def _lane(self, turn: Turn) -> Lane | None:
+        """Whose pause concerns this turn; none when its model has no address to call."""
+        try:
+            return self._tools.lanes.of(turn.model, simulated=turn.work.simulated)
+        except ConfigError:
+            return None
 
 
 def _model_of(work: Work, pinned: Pinned) -> str:

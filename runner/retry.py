@@ -17,6 +17,7 @@ from runner.model import (
     Fault,
     FieldError,
     History,
+    Pauses,
     Policy,
     Review,
 )
@@ -39,7 +40,9 @@ class Step(StrEnum):
     REASK_CHECK = "re-asked with its errors, once"
     NEXT_MODEL = "next model"
     NEXT_MODEL_ONCE = "next model, once"
-    PAUSE = "the batch pauses"
+    PAUSE_BATCH = "the batch pauses"
+    PAUSE_KEY = "the key pauses"
+    PAUSE_LANE = "the key pauses for this model"
     REVIEW_IF_ASKED = 'with `on_ambiguous = "review"` a person decides'
     REVIEW = "review"
     DEAD = "dead"
@@ -86,6 +89,14 @@ class Rule:
         return _D if failure.outage and self.free_in_outage else self.charge
 
 
+_PAUSES: Mapping[Step, Pauses] = MappingProxyType(
+    {
+        Step.PAUSE_BATCH: Pauses.BATCH,
+        Step.PAUSE_KEY: Pauses.KEY,
+        Step.PAUSE_LANE: Pauses.LANE,
+    }
+)
+
 _A, _D = Charge.ATTEMPT, Charge.DEFERRAL
 
 FAILURE_TABLE: Mapping[Fault, Rule] = MappingProxyType(
@@ -96,11 +107,11 @@ FAILURE_TABLE: Mapping[Fault, Rule] = MappingProxyType(
             "402; 4xx `insufficient_quota`, `credit_balance_exhausted`, `billing_*`, "
             "`*_limit_exceeded` of billing",
             _D,
-            (Step.PAUSE,),
+            (Step.PAUSE_KEY,),
         ),
-        Fault.BAD_KEY: Rule("401", _D, (Step.PAUSE,)),
-        Fault.NO_PERMISSION: Rule("403", _D, (Step.PAUSE,)),
-        Fault.MODEL_GONE: Rule("404 naming the model", _D, (Step.NEXT_MODEL, Step.PAUSE)),
+        Fault.BAD_KEY: Rule("401, or no key to send", _D, (Step.PAUSE_KEY,)),
+        Fault.NO_PERMISSION: Rule("403", _D, (Step.PAUSE_LANE,)),
+        Fault.MODEL_GONE: Rule("404 naming the model", _D, (Step.NEXT_MODEL, Step.PAUSE_BATCH)),
         Fault.TOO_LONG: Rule(
             "400 `context_length_exceeded`, or counted before the call",
             _A,
@@ -197,7 +208,7 @@ def decide(
     if step is Step.DEAD:
         return Dead(failure.fault.value, failure, alike_pauses=rule.alike_pauses)
     again = _again(step, rule, failure, history=history, policy=policy, rng=rng)
-    return again if again.pause_batch else _within_limits(again, rule, history, policy)
+    return again if again.pauses else _within_limits(again, rule, history, policy)
 
 
 def _within_limits(
@@ -266,7 +277,14 @@ _VARIABLE_PARTS = (
 def _may(step: Step, history: History, policy: Policy) -> bool:  # noqa: PLR0911 - one a step
     """Whether a document with this history may take `step`, the limits of all calls apart."""
     match step:
-        case Step.AGAIN | Step.PAUSE | Step.REVIEW | Step.DEAD:
+        case (
+            Step.AGAIN
+            | Step.PAUSE_BATCH
+            | Step.PAUSE_KEY
+            | Step.PAUSE_LANE
+            | Step.REVIEW
+            | Step.DEAD
+        ):
             return True
         case Step.AGAIN_ONCE:
             return history.ambiguous < AMBIGUOUS_MAX
@@ -309,7 +327,7 @@ def _again(
         ladder_step=present + 1 if moves_on else present,
         reask=(failure.errors or (FieldError("", failure.message),)) if reasks else (),
         output_doubled=not moves_on and (step is Step.DOUBLE_OUTPUT or history.output_doubled),
-        pause_batch=step is Step.PAUSE,
+        pauses=_PAUSES.get(step),
         alike_pauses=rule.alike_pauses,
     )
 

@@ -110,6 +110,7 @@ class WorkerProcess:
                 meter=TokenMeter(),
                 provider_for=self._endpoints.provider_for,
                 prices=PriceList(self._settings),
+                lanes=Lanes(self._settings),
                 suspect=self._suspect,
                 worker_id=lambda: self._heart.row.id,
                 on_hindrance=self._note_hindrance,
@@ -227,7 +228,9 @@ class WorkerProcess:
             await asyncio.sleep(1.0)
 
     async def _stop_when_empty(self) -> None:
-        while await self._ledger.read_one(has_open_documents):  # noqa: ASYNC110 - a database gives no signal
+        while await self._ledger.read_one(  # noqa: ASYNC110 - a database gives no signal
+            lambda connection: has_open_documents(connection, now_us=round(self._clock_s() * 1e6))
+        ):
             await asyncio.sleep(EMPTY_CHECK_S)
         self._stop.set()
 

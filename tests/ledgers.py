@@ -12,15 +12,17 @@ from uuid import uuid4
 from sqlalchemy import create_engine, select, text
 
 from runner.keys import Ticket
+from runner.lanes import Lane
 from runner.ledger import Ledger
 from runner.ledger.audit import audit
 from runner.ledger.engine import sqlite_url
 from runner.ledger.feeding import Feed, feed
 from runner.ledger.gate import Claim, Refusal, claim
+from runner.ledger.keypauses import end_what_is_over
 from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
 from runner.ledger.standing import batch_standing
 from runner.ledger.submission import Batch, BatchPlan, add_documents, find_batch, open_batch
-from runner.ledger.tables import attempt, document
+from runner.ledger.tables import attempt, budget, document
 from runner.ledger.workers import WorkerRow, register, take_lead
 from runner.model import (
     Again,
@@ -59,6 +61,17 @@ DEAD = Dead("bad_request", Failure(Fault.BAD_REQUEST, "HTTP 400: no"))
 REVIEW = Review(
     "check_failed", Failure(Fault.CHECK_FAILED, "sum differs"), data_json='{"a":2}', flags=("sum",)
 )
+
+
+def lane_of(key: str = "one", model: str = "small") -> Lane:
+    """The lane of a model with a key."""
+    return Lane(
+        id=f"n{key}{model}",
+        key_id=f"y{key}",
+        model=model,
+        server="example.org",
+        key_name=f"{key.upper()}_KEY",
+    )
 
 
 def plan_of(name: str, **changes: Any) -> BatchPlan:
@@ -266,6 +279,17 @@ class World:
         with self.ledger.snapshot() as connection:
             found = batch_standing(connection, batch)
         return found.held_nusd, found.settled_nusd, found.ambiguous_nusd
+
+    def money_of(self, scope: str) -> tuple[int, int, int]:
+        """Held, settled and ambiguous nano-dollars of a scope; nothing where there is no row."""
+        with self.ledger.snapshot() as connection:
+            row = connection.execute(select(budget).where(budget.c.scope == scope)).first()
+        return (0, 0, 0) if row is None else (row.held_nusd, row.settled_nusd, row.ambiguous_nusd)
+
+    def end_what_is_over(self) -> list[Ticket]:
+        """What the leader does every second about pauses."""
+        with self.ledger.transaction() as connection:
+            return end_what_is_over(connection, now_us=self.tick())
 
     def problems(self) -> tuple[str, ...]:
         """What the audit finds."""

@@ -16,11 +16,14 @@ from runner.cli import shapes
 from runner.cli.exits import Exit
 from runner.cli.status import documents_per_s
 from runner.ledger.calls import CallFilter, list_calls
+from runner.ledger.keypauses import pause_key
+from runner.ledger.money import day_scope
+from runner.ledger.pausing import pause_batch
 from runner.ledger.submission import Batch, finish_submission
-from runner.model import AttemptState, Dead, Done, Failure, Fault
+from runner.model import AttemptState, Dead, Done, Failure, Fault, Pauses
 from runner.pinned import PinnedJobs
 from tests.command_lines import Ended, call
-from tests.ledgers import COST_NUSD, DEAD, POSTGRES_URL, REVIEW, World, open_world
+from tests.ledgers import COST_NUSD, DEAD, POSTGRES_URL, REVIEW, World, lane_of, open_world
 
 pytestmark = pytest.mark.skipif(
     POSTGRES_URL is not None, reason="these commands find their ledger by the home folder"
@@ -292,6 +295,85 @@ def test_a_budget_that_cannot_be_kept_is_refused(world: Home) -> None:
     world.add(world.batch("odd", models=("nobody-knows-it",)), "text")
     ended = world.call("batch", "resume", "odd", "--budget-usd", "1")
     assert (ended.code, "no price is known" in ended.err) == (Exit.USAGE, True)
+
+
+def pause_key_of(world: Home, *names: str) -> None:
+    """Batches of these names, all of which met a key without money."""
+    worker = world.worker()
+    for name in names:
+        world.add(world.batch(name, models=("gpt-5-mini",)), f"text of {name}")
+    for ticket in world.feed(worker):
+        batch_id = world.row(ticket.document_id).batch_id
+        with world.ledger.transaction() as connection:
+            failure = Failure(Fault.MONEY_OUT, "HTTP 429: no credit")
+            pause_key(
+                connection,
+                batch_id,
+                lane=lane_of(),
+                pauses=Pauses.KEY,
+                failure=failure,
+                now_us=world.tick(),
+            )
+
+
+def test_status_names_the_paused_keys_and_a_resume_lets_all_their_batches_go_on(
+    world: Home,
+) -> None:
+    pause_key_of(world, "a", "b")
+    status = world.json("status")
+    (paused,) = status["paused_keys"]
+    assert_closed(shapes.PausedKeyShape, paused)
+    assert (paused["scope"], paused["name"], paused["fault"], paused["batches"]) == (
+        "key:yone",
+        "ONE_KEY at example.org",
+        "money_out",
+        ["a", "b"],
+    )
+    assert paused["since"] < paused["probe"]
+    assert {batch["pause_scope"] for batch in status["batches"]} == {"key:yone"}
+    people = world.call("status")
+    assert "ONE_KEY at example.org is paused since 2023-11-14" in people.out
+    assert "one document tries it again at 2023-11-14" in people.out
+    assert "2 batches wait for it: `runner batch resume a`" in people.err
+    resumed = world.json("batch", "resume", "b")
+    assert (resumed["key"], resumed["resumed"]) == ("ONE_KEY at example.org", ["a"])
+    after = world.json("status")
+    assert after["paused_keys"] == []
+    assert {batch["state"] for batch in after["batches"]} == {"active"}
+
+
+def test_a_resume_of_a_key_says_so_to_people(world: Home) -> None:
+    pause_key_of(world, "a", "b")
+    ended = world.call("batch", "resume", "a")
+    assert "ONE_KEY at example.org is called again\nalso resumed: b" in ended.out
+
+
+def test_a_day_budget_is_raised_for_today_and_all_that_it_held_go_on(world: Home) -> None:
+    at_us = time.time_ns() // 1_000
+    for name in ("a", "b"):
+        batch = world.batch(name, models=("gpt-5-mini",))
+        with world.ledger.transaction() as connection:
+            pause_batch(connection, batch.id, "day", now_us=at_us, scope=day_scope(at_us))
+    resumed = world.json("batch", "resume", "b", "--day-budget-usd", "8")
+    assert_closed(shapes.BatchChangedShape, resumed)
+    assert (resumed["day_budget_usd"], resumed["resumed"]) == (8, ["a"])
+    assert {batch["state"] for batch in world.json("status")["batches"]} == {"active"}
+    again = world.call("batch", "resume", "b", "--day-budget-usd", "8")
+    assert (again.code, "budget of today 8.00 USD" in again.out) == (Exit.DONE, True)
+    less = world.call("batch", "resume", "b", "--day-budget-usd", "7")
+    assert (less.code, "budget of today is 8.00 USD already" in less.err) == (Exit.USAGE, True)
+
+
+def test_a_day_budget_refuses_a_model_whose_price_nobody_knows(world: Home, tmp_path: Path) -> None:
+    config = tmp_path / "runner.toml"
+    config.write_text("[budget]\nday_usd = 5\n")
+    (tmp_path / "a.txt").write_text("text")
+    arguments = ["submit", "invoice", str(tmp_path / "a.txt"), "--model", "nobody-knows-it"]
+    ended = call(*arguments, home=world.home, env={"RUNNER_CONFIG": str(config)})
+    assert ended.code == Exit.USAGE
+    assert "or leave day_usd under [budget] in runner.toml out" in ended.err
+    made_up = call(*arguments, "--simulate", home=world.home, env={"RUNNER_CONFIG": str(config)})
+    assert made_up.code == Exit.DONE, made_up.err
 
 
 # ------------------------------------------------------------ calls

@@ -8,8 +8,18 @@ import pytest
 from runner.ledger import Ledger
 from runner.ledger.audit import audit
 from runner.ledger.control import cancel_batch
+from runner.ledger.money import day_scope
 from runner.model import AttemptState
-from tests.ledgers import COST_NUSD, DEAD, HOLD_NUSD, REVIEW, TRANSIENT, World, ledger_url
+from tests.ledgers import (
+    COST_NUSD,
+    DEAD,
+    HOLD_NUSD,
+    REVIEW,
+    START_US,
+    TRANSIENT,
+    World,
+    ledger_url,
+)
 
 
 @pytest.fixture
@@ -129,7 +139,19 @@ def test_a_planted_imbalance_is_found_by_name(busy: World, problem: str) -> None
     busy.sql(PLANTED[problem])
     found = busy.problems()
     assert any(problem in one for one in found), found
-    assert all(one.startswith(f"batch {busy.batch().id}: ") for one in found)
+    places = (f"batch {busy.batch().id}: ", f"{day_scope(START_US)}: ")
+    assert all(one.startswith(places) for one in found)
+
+
+def test_a_day_whose_money_is_not_that_of_its_attempts_is_found_by_name(busy: World) -> None:
+    day = day_scope(START_US)
+    busy.sql("UPDATE budget SET settled_nusd = settled_nusd + 1 WHERE scope = :day", day=day)
+    settled = 4 * COST_NUSD
+    assert busy.problems() == (
+        f"{day}: settled {settled + 1} nano-dollars, but its attempts say {settled}",
+    )
+    busy.sql("DELETE FROM budget WHERE scope = :day", day=day)
+    assert f"{day}: settled 0 nano-dollars, but its attempts say {settled}" in busy.problems()
 
 
 def test_a_batch_is_audited_alone(busy: World) -> None:

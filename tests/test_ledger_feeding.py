@@ -98,7 +98,7 @@ def test_a_delayed_document_is_fed_when_it_is_due_and_not_before(world: World) -
     assert world.feed(me) == []
     with world.ledger.snapshot() as connection:
         standing = queue_standing(connection, now_us=world.now_us)
-        assert (standing.delayed, has_open_documents(connection)) == (1, True)
+        assert (standing.delayed, has_open_documents(connection, now_us=world.now_us)) == (1, True)
     world.now_us += 10_000_000
     assert [ticket.turn for ticket in world.feed(me)] == [2]
     assert world.states(batch) == {DocumentState.READY: 1}
@@ -111,7 +111,7 @@ def test_a_resumed_batch_forgets_its_delays(world: World) -> None:
         pause_batch(connection, batch.id, "wait", now_us=world.tick())
     assert world.feed(me) == []
     with world.ledger.transaction() as connection:
-        assert not has_open_documents(connection)
+        assert not has_open_documents(connection, now_us=world.now_us)
         resume_batch(connection, world.found(batch), budget_nusd=None, now_us=world.tick())
     assert len(world.feed(me)) == 1
     assert world.rows(batch)[0].deferred_since_us is None

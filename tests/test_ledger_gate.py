@@ -160,7 +160,7 @@ def test_an_ambiguous_call_counts_as_spent(world: World) -> None:
 def test_a_budget_refuses_an_unknown_price_instead_of_guessing(world: World) -> None:
     batch, me = world.batch(budget_nusd=HOLD_NUSD), world.worker()
     world.add(batch, "one")
-    assert world.try_claim(world.feed(me)[0], me, hold_nusd=None) is Refusal.BUDGET_SPENT
+    assert world.try_claim(world.feed(me)[0], me, hold_nusd=None) is Refusal.PRICE_UNKNOWN
     assert world.found(batch).pause_reason == (
         "price of model small unknown, so its budget cannot be kept"
     )

@@ -23,6 +23,7 @@ from runner.model import (
     Fault,
     FieldError,
     Outcome,
+    Pauses,
     Usage,
 )
 from tests.ledgers import (
@@ -380,7 +381,9 @@ def test_a_batch_that_has_ended_is_not_paused_any_more(world: World) -> None:
 
 def test_a_cause_that_is_the_batchs_own_pauses_it_at_once(world: World) -> None:
     one, _ = begin(world, "one", "two")
-    world.finish(one, replace(DEFERRED, pause_batch=True, failure=Failure(Fault.BAD_KEY, "401")))
+    world.finish(
+        one, replace(DEFERRED, pauses=Pauses.BATCH, failure=Failure(Fault.MODEL_GONE, "404"))
+    )
     found = world.found(world.batch())
-    assert (found.state, found.pause_reason) == (BatchState.PAUSED, "401")
+    assert (found.state, found.pause_reason) == (BatchState.PAUSED, "404")
     assert world.states(found) == {DocumentState.QUEUED: 1, DocumentState.RUNNING: 1}

@@ -13,11 +13,12 @@ import pytest
 from sqlalchemy import select
 
 from runner.budget import PriceList
-from runner.config import ModelSettings, Settings
+from runner.config import BudgetSettings, ModelSettings, Settings
 from runner.errors import ConfigError, RoadError
 from runner.keys import Ticket
 from runner.lanes import Lanes
 from runner.ledger.control import cancel_batch, resume_batch
+from runner.ledger.money import day_scope
 from runner.ledger.outcomes import store_answers
 from runner.ledger.submission import Batch
 from runner.ledger.tables import document
@@ -145,7 +146,11 @@ class RoadMaker:
         self._world = world
 
     def __call__(
-        self, *replies: Reply, texts: tuple[str, ...] = ("Total: 5",), **plan: Any
+        self,
+        *replies: Reply,
+        texts: tuple[str, ...] = ("Total: 5",),
+        budget: BudgetSettings = BudgetSettings(),  # noqa: B008 - frozen
+        **plan: Any,
     ) -> Road:
         """A road whose provider gives these replies to documents of these texts."""
         world = self._world
@@ -160,7 +165,9 @@ class RoadMaker:
             **plan,
         )
         world.add(batch, *texts)
-        settings = Settings(home=self._folder, models={"small": PRICED, "large": PRICED})
+        settings = Settings(
+            home=self._folder, models={"small": PRICED, "large": PRICED}, budget=budget
+        )
         provider, limiter = Scripted(list(replies) or [answer()]), Limiter(settings)
         worker, hindrances = world.worker(), list[str]()
         reachable: list[Exception] = []
@@ -179,6 +186,7 @@ class RoadMaker:
             meter=TokenMeter(),
             provider_for=provider_for,
             prices=PriceList(settings),
+            lanes=Lanes(settings, env={}),
             suspect=Suspect(settings.home),
             worker_id=lambda: worker.id,
             on_hindrance=hindrances.append,
@@ -533,3 +541,35 @@ async def test_a_document_larger_than_the_limit_is_dead_by_name_without_a_call(
     row = await road.turn()
     assert (row.state, row.reason, row.calls) == (DocumentState.DEAD, "over_rate_limit", 0)
     assert "at most 1000000 a minute" in row.message
+
+
+async def test_a_key_out_of_money_pauses_for_every_batch_and_charges_no_attempt(
+    road_of: RoadMaker,
+) -> None:
+    road = road_of(refusal(429, "insufficient_quota"), texts=("Total: 5", "Total: 6"))
+    other = road.world.batch("tiny-2", job="tiny", prompt_id=road.batch.prompt_id)
+    road.world.add(other, "Total: 7")
+    for ticket in road.tickets():
+        await road.pipeline.run_turn(ticket)
+    assert len(road.provider.calls) == 1
+    lane = Lanes(Settings(home=road.job), env={}).of("small")
+    for batch in (road.batch, other):
+        found = road.world.found(batch)
+        assert (found.state, found.pause_scope) == (BatchState.PAUSED, f"key:{lane.key_id}")
+        assert {row.state for row in road.world.rows(batch)} == {DocumentState.QUEUED}
+        assert {row.attempts for row in road.world.rows(batch)} == {0}
+
+
+async def test_a_key_that_may_not_use_a_model_pauses_for_that_model(road_of: RoadMaker) -> None:
+    road = road_of(refusal(403))
+    await road.turn()
+    lane = Lanes(Settings(home=road.job), env={}).of("small")
+    assert road.world.found(road.batch).pause_scope == f"lane:{lane.id}"
+
+
+async def test_the_day_budget_of_the_settings_travels_to_the_gate(road_of: RoadMaker) -> None:
+    road = road_of(answer(), budget=BudgetSettings(day_usd=0.0000001))
+    await road.turn()
+    found = road.world.found(road.batch)
+    assert (found.state, road.provider.calls) == (BatchState.PAUSED, [])
+    assert found.pause_scope == day_scope(road.world.now_us)

@@ -56,7 +56,7 @@ def shape(outcome: Again | Review | Dead) -> str:
             words = [f"again {outcome.charge.value} on {outcome.ladder_step}"]
             words += ["reask"] if outcome.reask else []
             words += ["doubled"] if outcome.output_doubled else []
-            words += ["pause"] if outcome.pause_batch else []
+            words += [f"{outcome.pauses} pauses"] if outcome.pauses else []
             words += ["alike pauses"] if outcome.alike_pauses else []
             return ", ".join(words)
         case _:
@@ -75,15 +75,15 @@ ROWS = [
     (Fault.RATE_LIMITED, LATE, ALONE, "dead deferred_too_long"),
     (Fault.RAMPED_TOO_FAST, FREE, ALONE, "again deferral on 0"),
     (Fault.RAMPED_TOO_FAST, LATE, ALONE, "dead deferred_too_long"),
-    (Fault.MONEY_OUT, FREE, LADDER, "again deferral on 0, pause"),
-    (Fault.MONEY_OUT, LATE, ALONE, "again deferral on 0, pause"),
-    (Fault.MONEY_OUT, SPENT, ALONE, "again deferral on 0, pause"),
-    (Fault.BAD_KEY, FREE, LADDER, "again deferral on 0, pause"),
-    (Fault.BAD_KEY, LATE, ALONE, "again deferral on 0, pause"),
-    (Fault.NO_PERMISSION, SECOND, LADDER, "again deferral on 1, pause"),
+    (Fault.MONEY_OUT, FREE, LADDER, "again deferral on 0, key pauses"),
+    (Fault.MONEY_OUT, LATE, ALONE, "again deferral on 0, key pauses"),
+    (Fault.MONEY_OUT, SPENT, ALONE, "again deferral on 0, key pauses"),
+    (Fault.BAD_KEY, FREE, LADDER, "again deferral on 0, key pauses"),
+    (Fault.BAD_KEY, LATE, ALONE, "again deferral on 0, key pauses"),
+    (Fault.NO_PERMISSION, SECOND, LADDER, "again deferral on 1, lane pauses"),
     (Fault.MODEL_GONE, FREE, LADDER, "again deferral on 1"),
-    (Fault.MODEL_GONE, SECOND, LADDER, "again deferral on 1, pause"),
-    (Fault.MODEL_GONE, FREE, ALONE, "again deferral on 0, pause"),
+    (Fault.MODEL_GONE, SECOND, LADDER, "again deferral on 1, batch pauses"),
+    (Fault.MODEL_GONE, FREE, ALONE, "again deferral on 0, batch pauses"),
     (Fault.TOO_LONG, ONE, LADDER, "again attempt on 1"),
     (Fault.TOO_LONG, SECOND, LADDER, "dead too_long"),
     (Fault.TOO_LONG, ONE, ALONE, "dead too_long"),
@@ -161,11 +161,14 @@ def test_each_row_of_the_failure_table_decides_as_written(
     assert shape(after(fault, history, policy)) == expected
 
 
+PAUSES = {Step.PAUSE_BATCH, Step.PAUSE_KEY, Step.PAUSE_LANE}
+
+
 def test_every_fault_has_a_row_that_is_tested_and_always_ends_somewhere() -> None:
     assert set(FAILURE_TABLE) == set(Fault) == {fault for fault, *_ in ROWS}
     for rule in FAILURE_TABLE.values():
-        assert rule.steps[-1] in {Step.AGAIN, Step.PAUSE, Step.REVIEW, Step.DEAD}
-        assert rule.charge is Charge.DEFERRAL or Step.PAUSE not in rule.steps
+        assert rule.steps[-1] in {Step.AGAIN, *PAUSES, Step.REVIEW, Step.DEAD}
+        assert rule.charge is Charge.DEFERRAL or not PAUSES & set(rule.steps)
 
 
 @pytest.mark.parametrize(
@@ -296,8 +299,8 @@ def test_any_decision_keeps_every_bound(
     asked_s = failure.retry_after_s or 0.0
     assert asked_s <= outcome.delay_s <= max(asked_s, backoff.cap_s if backoff else 0.0)
     assert 0 <= outcome.ladder_step < policy.ladder_length
-    assert outcome.pause_batch or history.attempts < policy.max_attempts
-    if outcome.charge is Charge.DEFERRAL and not outcome.pause_batch:
+    assert outcome.pauses or history.attempts < policy.max_attempts
+    if outcome.charge is Charge.DEFERRAL and not outcome.pauses:
         assert history.deferred_s + outcome.delay_s <= policy.deferral_max_s
 
 
@@ -349,7 +352,7 @@ def test_any_endless_stream_of_failures_ends_without_overcharging(
         assert history.attempts <= policy.max_attempts
         if not isinstance(outcome, Again):
             return
-        if outcome.pause_batch:
+        if outcome.pauses:
             return  # nothing happens until a person resumes the batch
         history = tried_again(history, outcome, call_s=call_s)
     pytest.fail(f"{stream} went on for {calls_max} calls")

@@ -3,9 +3,10 @@
 from decimal import Decimal
 
 import click
+from sqlalchemy import Connection
 
 from runner import batches
-from runner.budget import nusd_to_usd, usd_to_nusd
+from runner.budget import format_usd, nusd_to_usd, usd_to_nusd
 from runner.cli.commands import Command, LazyGroup, json_option
 from runner.cli.confirming import confirm, yes_option
 from runner.cli.idle import tell_if_idle
@@ -17,7 +18,8 @@ from runner.cli.terminal import say, say_json, talk
 from runner.cli.wording import several, usd
 from runner.errors import UsageError
 from runner.ledger import Ledger
-from runner.ledger.control import cancel_batch, resume_batch
+from runner.ledger.control import cancel_batch, raise_day_budget, resume_batch
+from runner.ledger.money import day_limit_nusd
 from runner.ledger.pausing import pause_batch
 from runner.ledger.submission import Batch
 from runner.model import BatchState, DocumentState
@@ -73,30 +75,90 @@ def pause(session: Session, /, *, batch: str, why: str, as_json: bool) -> None:
     with session.ledger() as ledger:
         found = _of_state(find_batch(ledger, batch), "pause", refused=BatchState.CANCELLED)
         with ledger.transaction() as connection:
-            pause_batch(connection, found.id, why, now_us=now_us())
+            pause_batch(connection, found.id, why, now_us=now_us(), by_person=True)
         _tell(_changed(ledger, found), as_json=as_json)
 
 
-@click.command("resume", cls=Command, example=("runner batch resume june --budget-usd 8",))
+@click.command(
+    "resume",
+    cls=Command,
+    example=(
+        "runner batch resume june --budget-usd 8",
+        "runner batch resume june --day-budget-usd 50",
+    ),
+)
 @click.argument("batch")
 @click.option(
     "--budget-usd", type=Usd(), help="The most that the batch may spend in all, from now on."
 )
+@click.option(
+    "--day-budget-usd",
+    type=Usd(),
+    help="The most that all batches together may spend today (UTC); all that it held go on.",
+)
 @json_option
 @pass_session
-def resume(session: Session, /, *, batch: str, budget_usd: Decimal | None, as_json: bool) -> None:
-    """Let a paused BATCH go on; what was put off while it waited is due at once."""
+def resume(
+    session: Session,
+    /,
+    *,
+    batch: str,
+    budget_usd: Decimal | None,
+    day_budget_usd: Decimal | None,
+    as_json: bool,
+) -> None:
+    """Let a paused BATCH go on; what was put off while it waited is due at once.
+
+    When it is held by the pause of a key, that pause ends, and every batch that it holds goes on.
+    """
     with session.ledger() as ledger:
         found = _of_state(find_batch(ledger, batch), "resume", refused=BatchState.CANCELLED)
-        budget_nusd = None
-        if budget_usd is not None:
-            refuse_unknown_prices(session, found.models)
-            budget_nusd = usd_to_nusd(budget_usd)
+        budget_nusd = _limit_nusd(session, found, budget_usd, option="--budget-usd")
+        day_nusd = _limit_nusd(session, found, day_budget_usd, option="--day-budget-usd")
+        others: tuple[str, ...] = ()
         with ledger.transaction() as connection:
-            resume_batch(connection, found, budget_nusd=budget_nusd, now_us=now_us())
-        _tell(_changed(ledger, found), as_json=as_json)
+            at_us = now_us()
+            if day_nusd is not None:
+                _refuse_less_than_today(session, connection, day_nusd, at_us=at_us)
+                others = raise_day_budget(connection, day_nusd, now_us=at_us)
+            resumed = resume_batch(connection, found, budget_nusd=budget_nusd, now_us=at_us)
+        names = dict.fromkeys((*others, *resumed.others))
+        shape = _changed(ledger, found).model_copy(
+            update={
+                "day_budget_usd": day_budget_usd,
+                "key": resumed.key,
+                "resumed": tuple(name for name in names if name != found.name),
+            }
+        )
+        _tell(shape, as_json=as_json)
         if batches.standing(ledger, found).open:
             tell_if_idle(ledger)
+
+
+def _limit_nusd(
+    session: Session, found: Batch, limit_usd: Decimal | None, *, option: str
+) -> int | None:
+    if limit_usd is None:
+        return None
+    refuse_unknown_prices(session, found.models, limit=option)
+    return usd_to_nusd(limit_usd)
+
+
+def _refuse_less_than_today(
+    session: Session, connection: Connection, limit_nusd: int, *, at_us: int
+) -> None:
+    """Raise UsageError when today's budget is larger already: the larger one would count."""
+    by_settings = session.settings.budget.day_usd
+    present_nusd = max(
+        day_limit_nusd(connection, now_us=at_us) or 0,
+        0 if by_settings is None else usd_to_nusd(by_settings),
+    )
+    if limit_nusd < present_nusd:
+        raise UsageError(
+            f"the budget of today is {format_usd(present_nusd)} already: give --day-budget-usd "
+            "more than that, or lower day_usd under [budget] in runner.toml and start the workers "
+            "again"
+        )
 
 
 @click.command("cancel", cls=Command, example=("runner batch cancel june",))
@@ -150,8 +212,14 @@ def _tell(shape: BatchChangedShape, *, as_json: bool) -> None:
         words += f": {shape.pause_reason}"
     if shape.budget_usd is not None:
         words += f", budget {usd(shape.budget_usd)}"
+    if shape.day_budget_usd is not None:
+        words += f", budget of today {usd(shape.day_budget_usd)}"
     if shape.cancelled:
         words += f", {several(shape.cancelled, 'document')} cancelled"
     say(words)
+    if shape.key is not None:
+        say(f"{shape.key} is called again")
+    if shape.resumed:
+        say(f"also resumed: {', '.join(shape.resumed)}")
     if shape.running:
         talk(f"{several(shape.running, 'call')} in flight will finish and be recorded")

@@ -33,6 +33,7 @@ from runner.exporters import STDOUT
 from runner.keys import content_digest
 from runner.ledger import Ledger
 from runner.ledger.control import resume_batch
+from runner.ledger.pausing import leave_past_days
 from runner.ledger.submission import Batch, open_batch
 from runner.model import BatchState
 
@@ -188,9 +189,10 @@ def _distinct_texts(planned: Planned) -> Iterator[str | None]:
 
 
 def _open(ledger: Ledger, planned: Planned) -> Batch:
-    """Begin the batch or find it again; more budget than before lets a paused one go on."""
+    """Begin the batch or find it again; more budget, or a new day, lets a paused one go on."""
     more = _raises_budget(ledger, planned)
     with ledger.transaction() as connection:
+        leave_past_days(connection, now_us=now_us())
         batch = open_batch(connection, planned.plan, now_us=now_us())
         if more:
             resume_batch(connection, batch, budget_nusd=None, now_us=now_us())
@@ -203,6 +205,8 @@ def _raises_budget(ledger: Ledger, planned: Planned) -> bool:
     asked, known = planned.asked.budget_usd, planned.known
     if asked is None or known is None or known.state is not BatchState.PAUSED:
         return False
+    if known.pause_scope is not None:
+        return False  # a key or a day holds it, which its own budget does not mend
     before_nusd = batches.standing(ledger, known).limit_nusd
     return before_nusd is not None and usd_to_nusd(asked) > before_nusd
 

@@ -16,6 +16,7 @@ from runner.keys import trace_id
 from runner.ledger.audit import AuditReport
 from runner.ledger.calls import AttemptRow, CallBodies, DocumentView, EventRow
 from runner.ledger.deadletters import DeadGroup, DeadLetter
+from runner.ledger.keypauses import KeyPause
 from runner.ledger.standing import BatchStanding, QueueStanding
 from runner.ledger.workers import WorkerRow
 from runner.model import BatchState, DocumentState
@@ -99,6 +100,7 @@ class BatchShape(Shape):
     models: tuple[str, ...]
     state: BatchState
     pause_reason: str | None
+    pause_scope: str | None  # the key or the day whose pause holds it; null: its own
     simulated: bool
     submitted: bool  # every input has been read
     created: str
@@ -132,6 +134,7 @@ class BatchShape(Shape):
             models=batch.models,
             state=batch.state,
             pause_reason=batch.pause_reason,
+            pause_scope=batch.pause_scope,
             simulated=batch.simulated,
             submitted=batch.submitted,
             created=iso(batch.created_us),
@@ -184,12 +187,38 @@ class WorkerShape(Shape):
         )
 
 
+class PausedKeyShape(Shape):
+    """A key, or a key for one model, that the provider refuses: nothing is called with it."""
+
+    scope: str
+    name: str
+    fault: str
+    reason: str
+    since: str
+    probe: str | None  # when one document may try it again; null: only a person resumes
+    batches: tuple[str, ...]  # that it holds
+
+    @classmethod
+    def of(cls, pause: KeyPause, batches: Sequence[str]) -> Self:
+        """A pause as the ledger has it."""
+        return cls(
+            scope=pause.scope,
+            name=pause.name,
+            fault=pause.fault,
+            reason=pause.reason,
+            since=iso(pause.since_us),
+            probe=_iso(pause.probe_us),
+            batches=tuple(batches),
+        )
+
+
 class StatusShape(Shape):
     """`status`."""
 
     queue: QueueShape
     batches: tuple[BatchShape, ...]
     workers: tuple[WorkerShape, ...]
+    paused_keys: tuple[PausedKeyShape, ...] = ()
 
 
 class BatchListShape(Shape):
@@ -207,6 +236,9 @@ class BatchChangedShape(Shape):
     budget_usd: Decimal | None
     cancelled: int  # documents that this command ended
     running: int  # documents whose calls are still to finish
+    day_budget_usd: Decimal | None = None  # what this command set for today, for all batches
+    key: str | None = None  # the key whose pause this command ended
+    resumed: tuple[str, ...] = ()  # other batches that go on by this command
 
 
 class ResultsShape(Shape):

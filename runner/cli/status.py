@@ -1,18 +1,23 @@
 """`runner status`: how the queue, its batches and its workers stand; needs the ledger only."""
 
+import shlex
 from collections.abc import Sequence
 
 import click
+from sqlalchemy import Connection
 
 from runner.cli.commands import Command, json_option
 from runner.cli.session import Session, find_batch, pass_session
-from runner.cli.shapes import BatchShape, QueueShape, StatusShape, WorkerShape
+from runner.cli.shapes import BatchShape, PausedKeyShape, QueueShape, StatusShape, WorkerShape
 from runner.cli.submission import now_us
 from runner.cli.tables import Column, say_table
 from runner.cli.terminal import say, say_json, talk
-from runner.cli.wording import duration, several, usd
+from runner.cli.wording import duration, several, short_time, usd
 from runner.ledger import Ledger
 from runner.ledger.calls import AttemptRow, CallFilter, list_calls
+from runner.ledger.keypauses import all_key_pauses
+from runner.ledger.money import DAY
+from runner.ledger.pausing import held_by
 from runner.ledger.standing import all_batches, batch_standing, queue_standing
 from runner.model import BatchState
 
@@ -65,6 +70,7 @@ def status(session: Session, /, *, batch: str | None, as_json: bool) -> None:
         return
     _say_queue(shape.queue)
     say_batches(shape.batches)
+    _say_paused_keys(shape.paused_keys)
     _say_workers(shape)
 
 
@@ -85,10 +91,19 @@ def look(ledger: Ledger, id_or_name: str | None, *, limit: int = BATCHES_MAX) ->
             )
             for one in wanted
         ]
+        paused_keys = _paused_keys(connection)
     return StatusShape(
         queue=QueueShape.of(queue),
         batches=tuple(batches),
         workers=tuple(WorkerShape.of(worker, now_us=at_us) for worker in queue.workers),
+        paused_keys=paused_keys,
+    )
+
+
+def _paused_keys(connection: Connection) -> tuple[PausedKeyShape, ...]:
+    return tuple(
+        PausedKeyShape.of(pause, list(held_by(connection, pause.scope).values()))
+        for pause in all_key_pauses(connection)
     )
 
 
@@ -124,7 +139,20 @@ def say_batches(batches: Sequence[BatchShape]) -> None:
     for one in batches:
         if one.state is BatchState.PAUSED:
             say(f"\n{one.batch} is paused: {one.pause_reason}")
-            talk(f"`runner batch resume {one.batch}` lets it go on")
+            if not (one.pause_scope or "").startswith(DAY):  # its reason says what helps
+                talk(f"`runner batch resume {one.batch}` lets it go on")
+
+
+def _say_paused_keys(pauses: Sequence[PausedKeyShape]) -> None:
+    """Show which keys the provider refuses, why, and what lets their batches go on."""
+    for one in pauses:
+        say(f"\n{one.name} is paused since {short_time(one.since)}: {one.reason}")
+        if one.probe is not None:
+            say(f"one document tries it again at {short_time(one.probe)} (UTC)")
+        if one.batches:
+            held = several(len(one.batches), "batch waits", "batches wait")
+            name = shlex.quote(one.batches[0])
+            talk(f"{held} for it: `runner batch resume {name}` lets them go on at once")
 
 
 def _batch_row(one: BatchShape) -> tuple[object, ...]:

@@ -164,12 +164,12 @@ def make_plan(session: Session, asked: Asked) -> Planned:
     """Find job, prompt, batch and inputs; nothing is written.
 
     Raises UsageError (JobError, InputError, ConfigError) when something asked for does not exist,
-    or when a budget cannot be kept because a model's price is unknown.
+    or when a limit of money cannot be kept because a model's price is unknown.
     """
     settings = session.settings
     plan, pinned = batches.plan(asked.request, PinnedJobs(settings.job_folders))
-    if asked.budget_usd is not None:
-        refuse_unknown_prices(session, plan.models)
+    for limit in _limits(session, asked):
+        refuse_unknown_prices(session, plan.models, limit=limit)
     known = _known_batch(session, plan.name)
     options = known.options if known is not None else {}
     skipped = Skipped()
@@ -199,15 +199,23 @@ def _own_stdin() -> BinaryIO:
     return open(sys.stdin.fileno(), "rb", closefd=False)
 
 
-def refuse_unknown_prices(session: Session, models: tuple[str, ...]) -> None:
-    """Raise UsageError for a model whose price nobody knows: a budget would be a guess."""
+def _limits(session: Session, asked: Asked) -> Iterator[str]:
+    """The limits of money that hold for what was asked for, as a person set them."""
+    if asked.budget_usd is not None:
+        yield "--budget-usd"
+    if session.settings.budget.day_usd is not None and not asked.simulate:
+        yield "day_usd under [budget] in runner.toml"
+
+
+def refuse_unknown_prices(session: Session, models: tuple[str, ...], *, limit: str) -> None:
+    """Raise UsageError for a model whose price nobody knows: keeping `limit` would be a guess."""
     prices = PriceList(session.settings)
     for model in models:
         if prices.price(model) is None:
             raise UsageError(
                 f"no price is known for model {model}, so a budget cannot be kept: set "
                 f'input_usd_per_mtok and output_usd_per_mtok under [models."{model}"] '
-                "in runner.toml, or leave --budget-usd out"
+                f"in runner.toml, or leave {limit} out"
             )
 
 

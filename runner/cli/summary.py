@@ -14,6 +14,7 @@ from runner.cli.wording import duration, several
 from runner.exporters import STDOUT
 from runner.ledger import Ledger
 from runner.ledger.deadletters import DeadFilter, group_dead
+from runner.ledger.money import DAY
 from runner.ledger.standing import BatchStanding
 from runner.model import DeadReason, DocumentState
 
@@ -121,11 +122,17 @@ def _tell_reviews(told: Told) -> None:
 def _going_on(told: Told) -> str:
     """How a paused batch goes on: a spent budget by a larger one, anything else by `resume`."""
     batch = told.standing.batch
-    if not (batch.pause_reason or "").startswith("budget spent"):
-        again = shlex.join(["runner", *told.again])
-        return f"`runner batch resume {shlex.quote(batch.name)}` lets it go on, then:\n  {again}"
-    again = shlex.join(["runner", *_without_budget(told.again)])
-    return f"the same command with a larger budget goes on:\n  {again} --budget-usd USD"
+    resume = f"runner batch resume {shlex.quote(batch.name)}"
+    again = shlex.join(["runner", *told.again])
+    if (batch.pause_scope or "").startswith(DAY):
+        return (
+            f"`{resume} --day-budget-usd USD` lets it go on today, then, or from tomorrow on "
+            f"alone:\n  {again}"
+        )
+    if batch.pause_scope is None and (batch.pause_reason or "").startswith("budget spent"):
+        again = shlex.join(["runner", *_without_budget(told.again)])
+        return f"the same command with a larger budget goes on:\n  {again} --budget-usd USD"
+    return f"`{resume}` lets it go on, then:\n  {again}"
 
 
 def _without_budget(typed: Sequence[str]) -> list[str]:

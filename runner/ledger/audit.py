@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select
+from sqlalchemy import Connection, Row, and_, case, func, or_, select
 
-from runner.ledger.money import budget_scope
+from runner.ledger.money import DAY, DAY_US, budget_scope, day_scope
 from runner.ledger.tables import attempt, batch, budget, document, record, source
 from runner.model import OPEN_STATES, TERMINAL_STATES, AttemptState, BatchState, DocumentState
 
@@ -26,7 +26,7 @@ class AuditReport:
 
 
 def audit(connection: Connection, batch_id: str | None = None) -> AuditReport:
-    """Check conservation of documents and of money, in one batch or in all.
+    """Check conservation of documents and of money, in one batch, or in all and by day.
 
     Run it inside one transaction: it compares counts with each other.
     """
@@ -43,6 +43,8 @@ def audit(connection: Connection, batch_id: str | None = None) -> AuditReport:
         ambiguous += money.ambiguous_nusd
         held += money.held_nusd
         problems += _money_problems(connection, one, money)
+    if batch_id is None:
+        problems += _day_problems(connection)
     return AuditReport(
         batches=len(ids),
         documents=_count(connection, document.c.batch_id.in_(ids)),
@@ -150,4 +152,31 @@ def _money_problems(connection: Connection, batch_id: str, money: Row[Any]) -> l
         f"batch {batch_id}: {name} {booked} nano-dollars, but its {whose} say {counted}"
         for name, booked, counted, whose in pairs
         if booked != counted
+    ]
+
+
+def _day_problems(connection: Connection) -> list[str]:
+    """Where a day's money is not what the attempts say that were claimed on it."""
+    day = (attempt.c.created_us // DAY_US).label("day")
+    held = case((attempt.c.state.in_(LIVE), attempt.c.hold_nusd), else_=0)
+    counted = connection.execute(
+        select(
+            day,
+            func.coalesce(func.sum(attempt.c.cost_nusd), 0).label("settled"),
+            func.coalesce(func.sum(attempt.c.ambiguous_nusd), 0).label("ambiguous"),
+            func.coalesce(func.sum(held), 0).label("held"),
+        )
+        .join(batch, batch.c.id == attempt.c.batch_id)
+        .where(batch.c.simulated.is_(False))
+        .group_by(day)
+    )
+    sums = {day_scope(row.day * DAY_US): row for row in counted}
+    rows = connection.execute(select(budget).where(budget.c.scope.startswith(DAY, autoescape=True)))
+    booked = {row.scope: row for row in rows}
+    return [
+        f"{scope}: {name} {in_book} nano-dollars, but its attempts say {in_attempts}"
+        for scope in sorted(set(sums) | set(booked))
+        for name in ("settled", "ambiguous", "held")
+        if (in_attempts := int(getattr(sums.get(scope), name, 0)))
+        != (in_book := getattr(booked.get(scope), f"{name}_nusd", 0))
     ]

@@ -169,6 +169,7 @@ def retry_dead(
                 ambiguous=0,
                 internal_errors=0,
                 reask_json=None,
+                spent_before_nusd=document.c.cost_nusd + document.c.ambiguous_nusd,
                 **own,
             )
             .returning(document.c.id)

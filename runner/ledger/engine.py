@@ -14,7 +14,7 @@ from runner.ledger.dialect import one_at_a_time
 from runner.ledger.tables import meta
 
 BUSY_TIMEOUT_MS = 30_000
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 # PostgreSQL's classes: connection lost, deadlock or serialization, no room, shutting down, disk.

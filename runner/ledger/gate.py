@@ -1,5 +1,6 @@
 """The gate before a call: lease, intent and hold in one transaction, or a refusal as a value."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,16 @@ from typing import Any, assert_never
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from runner.keys import Ticket, content_digest
+from runner.lanes import Lane
 from runner.ledger import blobs
-from runner.ledger.money import budget_scope, move_money
+from runner.ledger.dialect import insert_new
+from runner.ledger.keypauses import KeyPause, key_pauses, lane_scopes
+from runner.ledger.money import DAY, move_money, scopes_of
 from runner.ledger.pausing import pause_batch
 from runner.ledger.tables import attempt, batch, budget, document, worker
 from runner.model import AttemptState, BatchState, DocumentState
+
+BUDGET_WAIT_US = 500_000
 
 
 class Refusal(StrEnum):
@@ -21,8 +27,10 @@ class Refusal(StrEnum):
 
     STALE = "stale"  # another turn, or not ready any more
     BATCH_NOT_ACTIVE = "batch_not_active"
+    KEY_PAUSED = "key_paused"
     BUDGET_WAIT = "budget_wait"  # only holds of running calls are in the way
     BUDGET_SPENT = "budget_spent"
+    PRICE_UNKNOWN = "price_unknown"  # and a limit that could not be kept
     WORKER_LOST = "worker_lost"  # this worker was taken for dead: it must register anew
 
 
@@ -43,6 +51,18 @@ class Claim:
     limiter_wait_us: int
     now_us: int
     again_of_stored: bool = False  # only a lease: the answer is already here
+    lane: Lane | None = None  # who would be asked: a pause of its key is in the way
+    day_limit_nusd: int | None = None  # of all batches together, by this worker's settings
+    needs_price: bool = False  # its document has a ceiling
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A refusal, and what its batch pauses with, when it does."""
+
+    refusal: Refusal
+    why: str = ""
+    scope: str | None = None  # whose pause it is; none: the batch's own
 
 
 @dataclass(slots=True)
@@ -51,15 +71,21 @@ class _Money:
     spent_nusd: int
     held_nusd: int
 
-    def admits(self, hold_nusd: int | None) -> Refusal | None:
-        if self.limit_nusd is None:
+    def refusal(self, hold_nusd: int, limit_nusd: int) -> Refusal | None:
+        """Why this much may not be held in addition."""
+        if self.spent_nusd + self.held_nusd + hold_nusd <= limit_nusd:
             return None
-        if (
-            hold_nusd is not None
-            and self.spent_nusd + self.held_nusd + hold_nusd <= self.limit_nusd
-        ):
-            return None
-        return Refusal.BUDGET_WAIT if self.held_nusd else Refusal.BUDGET_SPENT
+        waits = self.spent_nusd + hold_nusd <= limit_nusd
+        return Refusal.BUDGET_WAIT if waits else Refusal.BUDGET_SPENT
+
+
+@dataclass(frozen=True, slots=True)
+class _Present:
+    """How things stand before a group of claims; the money moves with each that is admitted."""
+
+    living: frozenset[str]
+    money: Mapping[str, _Money]
+    pauses: Mapping[str, KeyPause]
 
 
 def claim(connection: Connection, claims: Sequence[Claim]) -> list[Refusal | None]:
@@ -77,58 +103,148 @@ def claim(connection: Connection, claims: Sequence[Claim]) -> list[Refusal | Non
                 document.c.batch_id,
                 document.c.calls,
                 document.c.lease_token,
+                batch.c.name.label("batch_name"),
                 batch.c.state.label("batch_state"),
+                batch.c.pause_scope,
+                batch.c.simulated,
             )
             .join(batch, batch.c.id == document.c.batch_id)
             .where(document.c.id.in_([wish.ticket.document_id for wish in claims]))
             .with_for_update()
         )
     }
-    money = _money(connection, {row.batch_id for row in rows.values()})
-    living = _living_workers(connection, {wish.worker_id for wish in claims})
-    answers: list[Refusal | None] = []
+    present = _look(connection, claims, rows)
+    answers: list[_Refused | None] = []
     admitted: list[tuple[Claim, Any]] = []
     for wish in claims:
         row = rows.get(wish.ticket.document_id)
         if row is not None and row.lease_token == wish.lease_token:
             answers.append(None)
             continue
-        refusal = _refusal(wish, row, living, money)
-        if refusal is None and row is not None:
+        refused = _refused(wish, row, present)
+        if refused is None and row is not None:
             rows.pop(row.id)  # a second claim of one turn in one group is stale
             admitted.append((wish, row))
-            if not wish.again_of_stored:
-                money[row.batch_id].held_nusd += wish.hold_nusd or 0
-        answers.append(refusal)
+            for scope in _scopes(wish, row):
+                present.money[scope].held_nusd += wish.hold_nusd or 0
+        answers.append(refused)
     if admitted:
         _write_claims(connection, admitted)
-    _put_back(connection, claims, answers)
-    return answers
+    _put_back(connection, zip(claims, answers, strict=True), rows)
+    return [None if refused is None else refused.refusal for refused in answers]
 
 
-def _refusal(
-    wish: Claim, row: Any, living: frozenset[str], money: Mapping[str, _Money]
-) -> Refusal | None:
-    if wish.worker_id not in living:
-        return Refusal.WORKER_LOST
+def _look(connection: Connection, claims: Sequence[Claim], rows: Mapping[str, Any]) -> _Present:
+    pairs = [(wish, rows.get(wish.ticket.document_id)) for wish in claims]
+    scopes = {scope for wish, row in pairs if row is not None for scope in _scopes(wish, row)}
+    paused = {scope for wish in claims for scope in lane_scopes(wish.lane)}
+    paused |= {row.pause_scope for row in rows.values() if row.pause_scope is not None}
+    return _Present(
+        living=_living_workers(connection, {wish.worker_id for wish in claims}),
+        money=_money(connection, scopes),
+        pauses=key_pauses(connection, paused),
+    )
+
+
+def _scopes(wish: Claim, row: Any) -> tuple[str, ...]:
+    """Where a claim's hold counts."""
+    if wish.again_of_stored:
+        return ()
+    return scopes_of(row.batch_id, simulated=row.simulated, at_us=wish.now_us)
+
+
+def _refused(wish: Claim, row: Any, present: _Present) -> _Refused | None:
+    if wish.worker_id not in present.living:
+        return _Refused(Refusal.WORKER_LOST)
     if row is None or row.turn != wish.ticket.turn or row.state != DocumentState.READY:
-        return Refusal.STALE
+        return _Refused(Refusal.STALE)
+    probes = _probes(wish, row, present)
     # an answer that was paid for is read even after a cancellation: its cost has to be settled
     settles = wish.again_of_stored and row.batch_state == BatchState.CANCELLED
-    if row.batch_state != BatchState.ACTIVE and not settles:
-        return Refusal.BATCH_NOT_ACTIVE
-    return None if wish.again_of_stored else money[row.batch_id].admits(wish.hold_nusd)
+    if row.batch_state != BatchState.ACTIVE and not settles and not probes:
+        return _Refused(Refusal.BATCH_NOT_ACTIVE)
+    if wish.again_of_stored:
+        return None
+    return _key_refused(wish, present) or _money_refused(wish, row, present)
 
 
-def _money(connection: Connection, batch_ids: Iterable[str]) -> dict[str, _Money]:
-    scopes = {budget_scope(batch_id): batch_id for batch_id in batch_ids}
+def _probes(wish: Claim, row: Any, present: _Present) -> bool:
+    """Whether this is the one document of a paused batch that tries its key again."""
+    if row.batch_state != BatchState.PAUSED or row.pause_scope not in present.pauses:
+        return False
+    return present.pauses[row.pause_scope].probe_document_id == wish.ticket.document_id
+
+
+def _key_refused(wish: Claim, present: _Present) -> _Refused | None:
+    for scope in lane_scopes(wish.lane):
+        pause = present.pauses.get(scope)
+        if pause is not None and pause.probe_document_id != wish.ticket.document_id:
+            return _Refused(Refusal.KEY_PAUSED, pause.words, scope)
+    return None
+
+
+def _money_refused(wish: Claim, row: Any, present: _Present) -> _Refused | None:
+    """The refusal of the scope that is spent, or of one that has to wait for holds."""
+    limits = {
+        scope: limit_nusd
+        for scope in _scopes(wish, row)
+        if (limit_nusd := _limit_nusd(wish, scope, present.money[scope])) is not None
+    }
+    if wish.hold_nusd is None:
+        if not limits and not wish.needs_price:
+            return None
+        why = f"price of model {wish.model} unknown, so its budget cannot be kept"
+        return _Refused(Refusal.PRICE_UNKNOWN, why)
+    waits: _Refused | None = None
+    for scope, limit_nusd in limits.items():
+        money = present.money[scope]
+        match money.refusal(wish.hold_nusd, limit_nusd):
+            case Refusal.BUDGET_SPENT:
+                return _spent(wish, row, scope, spent_nusd=money.spent_nusd, limit_nusd=limit_nusd)
+            case Refusal.BUDGET_WAIT:
+                waits = _Refused(Refusal.BUDGET_WAIT)
+    return waits
+
+
+def _limit_nusd(wish: Claim, scope: str, money: _Money) -> int | None:
+    """What a scope may spend; of a day, the larger of the settings and what a person raised."""
+    by_settings = wish.day_limit_nusd if scope.startswith(DAY) else None
+    given = [limit for limit in (money.limit_nusd, by_settings) if limit is not None]
+    return max(given, default=None)
+
+
+def _spent(wish: Claim, row: Any, scope: str, *, spent_nusd: int, limit_nusd: int) -> _Refused:
+    assert wish.hold_nusd is not None
+    figures = (
+        f"spent ({spent_nusd / 1e9:.4f} of {limit_nusd / 1e9:.4f} USD; the next call may cost "
+        f"{wish.hold_nusd / 1e9:.4f})"
+    )
+    if not scope.startswith(DAY):
+        return _Refused(Refusal.BUDGET_SPENT, f"budget {figures}")
+    why = (
+        f"budget of the day {scope.removeprefix(DAY)} {figures}; it goes on at 00:00 UTC, or with "
+        f"`runner batch resume {shlex.quote(row.batch_name)} --day-budget-usd USD`"
+    )
+    return _Refused(Refusal.BUDGET_SPENT, why, scope)
+
+
+def _money(connection: Connection, scopes: Iterable[str]) -> dict[str, _Money]:
+    found = _budgets(connection, scopes)
+    if missing := set(scopes) - set(found):  # days that begin
+        insert_new(connection, budget, [{"scope": scope} for scope in sorted(missing)])
+        found |= _budgets(connection, missing)
+    return found
+
+
+def _budgets(connection: Connection, scopes: Iterable[str]) -> dict[str, _Money]:
     rows = connection.execute(
-        select(budget).where(budget.c.scope.in_(list(scopes))).with_for_update()
+        select(budget)
+        .where(budget.c.scope.in_(list(scopes)))
+        .order_by(budget.c.scope)  # locked in one order, as `move_money` does
+        .with_for_update()
     )
     return {
-        scopes[row.scope]: _Money(
-            row.limit_nusd, row.settled_nusd + row.ambiguous_nusd, row.held_nusd
-        )
+        row.scope: _Money(row.limit_nusd, row.settled_nusd + row.ambiguous_nusd, row.held_nusd)
         for row in rows
     }
 
@@ -174,7 +290,8 @@ def _write_claims(connection: Connection, admitted: Sequence[tuple[Claim, Any]])
     connection.execute(insert(attempt), [_attempt_row(wish, row) for wish, row in calls])
     held: Counter[str] = Counter()
     for wish, row in calls:
-        held[budget_scope(row.batch_id)] += wish.hold_nusd or 0
+        for scope in _scopes(wish, row):
+            held[scope] += wish.hold_nusd or 0
     move_money(connection, held=held)
 
 
@@ -205,49 +322,31 @@ def _attempt_row(wish: Claim, row: Any) -> dict[str, Any]:
 
 
 def _put_back(
-    connection: Connection, claims: Sequence[Claim], answers: Sequence[Refusal | None]
+    connection: Connection,
+    answered: Iterable[tuple[Claim, _Refused | None]],
+    rows: Mapping[str, Any],
 ) -> None:
-    for wish, refusal in zip(claims, answers, strict=True):
-        match refusal:
-            case None | Refusal.STALE:
+    for wish, refused in answered:
+        if refused is None:
+            continue
+        due_us = wish.now_us
+        match refused.refusal:
+            case Refusal.STALE:
                 continue
-            case Refusal.BUDGET_SPENT:
-                _pause_spent_batch(connection, wish)
-                _requeue(connection, wish.ticket, due_us=wish.now_us)
+            case Refusal.BUDGET_SPENT | Refusal.PRICE_UNKNOWN | Refusal.KEY_PAUSED:
+                batch_id = rows[wish.ticket.document_id].batch_id
+                pause_batch(
+                    connection, batch_id, refused.why, now_us=wish.now_us, scope=refused.scope
+                )
             case Refusal.BUDGET_WAIT:
-                _requeue(connection, wish.ticket, due_us=wish.now_us + 500_000)
+                due_us += BUDGET_WAIT_US
             case Refusal.BATCH_NOT_ACTIVE:
                 _cancel_if_batch_is(connection, wish)
-                _requeue(connection, wish.ticket, due_us=wish.now_us)
             case Refusal.WORKER_LOST:
-                _requeue(connection, wish.ticket, due_us=wish.now_us)
+                pass
             case _:
-                assert_never(refusal)
-
-
-def _pause_spent_batch(connection: Connection, wish: Claim) -> None:
-    row = connection.execute(
-        select(
-            batch.c.id,
-            batch.c.name,
-            budget.c.limit_nusd,
-            budget.c.settled_nusd,
-            budget.c.ambiguous_nusd,
-        )
-        .select_from(document)
-        .join(batch, batch.c.id == document.c.batch_id)
-        .join(budget, budget.c.scope == "batch:" + batch.c.id)
-        .where(document.c.id == wish.ticket.document_id)
-    ).one()
-    spent = (row.settled_nusd + row.ambiguous_nusd) / 1e9
-    limit = row.limit_nusd / 1e9
-    why = (
-        f"price of model {wish.model} unknown, so its budget cannot be kept"
-        if wish.hold_nusd is None
-        else f"budget spent ({spent:.4f} of {limit:.4f} USD; the next call may cost "
-        f"{wish.hold_nusd / 1e9:.4f})"
-    )
-    pause_batch(connection, row.id, why, now_us=wish.now_us)
+                assert_never(refused.refusal)
+        _requeue(connection, wish.ticket, due_us=due_us)
 
 
 def _cancel_if_batch_is(connection: Connection, wish: Claim) -> None:

@@ -1,15 +1,34 @@
-"""The money of a scope: what is held, settled and ambiguous, moved in one place."""
+"""The money of a batch or a day: what is held, settled and ambiguous, moved in one place."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, case, select, update
 
+from runner.ledger.dialect import insert_new
 from runner.ledger.tables import budget
+
+DAY = "day:"
+DAY_US = 86_400_000_000
 
 
 def budget_scope(batch_id: str) -> str:
     """The budget row of a batch."""
     return f"batch:{batch_id}"
+
+
+def day_scope(at_us: int) -> str:
+    """The budget row of the UTC day of this time."""
+    return f"{DAY}{datetime.fromtimestamp(at_us // 1_000_000, UTC):%Y-%m-%d}"
+
+
+def scopes_of(batch_id: str, *, simulated: bool, at_us: int) -> tuple[str, ...]:
+    """Where the money of an attempt counts that was claimed at this time.
+
+    Made-up money counts in its batch alone.
+    """
+    of_batch = budget_scope(batch_id)
+    return (of_batch,) if simulated else (of_batch, day_scope(at_us))
 
 
 def move_money(
@@ -19,8 +38,8 @@ def move_money(
     settled: Mapping[str, int] | None = None,
     ambiguous: Mapping[str, int] | None = None,
 ) -> None:
-    """Add these amounts (nano-dollars, may be negative) to their scopes."""
-    for scope in held:
+    """Add these amounts (nano-dollars, may be negative) to the scopes named in `held`."""
+    for scope in sorted(held):  # in one order everywhere: two transactions never wait crosswise
         connection.execute(
             update(budget)
             .where(budget.c.scope == scope)
@@ -30,3 +49,21 @@ def move_money(
                 ambiguous_nusd=budget.c.ambiguous_nusd + (ambiguous or {}).get(scope, 0),
             )
         )
+
+
+def set_limit(connection: Connection, scope: str, limit_nusd: int) -> None:
+    """Set the most that a scope may spend; more than before arms its alert anew."""
+    insert_new(connection, budget, [{"scope": scope}])
+    more = budget.c.limit_nusd < limit_nusd
+    connection.execute(
+        update(budget)
+        .where(budget.c.scope == scope)
+        .values(limit_nusd=limit_nusd, alerted_us=case((more, None), else_=budget.c.alerted_us))
+    )
+
+
+def day_limit_nusd(connection: Connection, *, now_us: int) -> int | None:
+    """What a person raised today's limit to; None when nobody did."""
+    return connection.execute(
+        select(budget.c.limit_nusd).where(budget.c.scope == day_scope(now_us))
+    ).scalar()

@@ -12,10 +12,12 @@ from typing import Any, assert_never
 from sqlalchemy import Connection, bindparam, select, update
 
 from runner.keys import Ticket, content_digest
+from runner.lanes import Lane
 from runner.ledger import blobs
 from runner.ledger.dialect import insert_new
-from runner.ledger.money import budget_scope, move_money
-from runner.ledger.pausing import Ended, Suspicion, note_configuration_faults
+from runner.ledger.keypauses import Told, conclude_probes
+from runner.ledger.money import move_money, scopes_of
+from runner.ledger.suspicion import Ended, Suspicion, note_configuration_faults
 from runner.ledger.tables import attempt, batch, document, record
 from runner.model import (
     Again,
@@ -116,6 +118,7 @@ class Finish:
     settlement: Settlement | None = None
     model: str = ""
     prompt_id: str = ""
+    lane: Lane | None = None  # who was, or would have been, asked: what a key is paused by
 
 
 def finish(connection: Connection, finishes: Sequence[Finish]) -> list[bool]:
@@ -126,6 +129,7 @@ def finish(connection: Connection, finishes: Sequence[Finish]) -> list[bool]:
             select(
                 document,
                 batch.c.state.label("batch_state"),
+                batch.c.simulated,
                 batch.c.alike_fault,
                 batch.c.alike_documents_json,
             )
@@ -151,13 +155,18 @@ def _write_ends(connection: Connection, kept: Sequence[Finish], rows: Mapping[st
         [_document_values(one, rows[one.ticket.document_id], holds) for one in kept],
     )
     _write_records(connection, kept, rows)
-    ended = [(rows[one.ticket.document_id], one.outcome) for one in kept]
+    now_us = kept[0].now_us
+    ended = [(rows[one.ticket.document_id], one) for one in kept]
     note_configuration_faults(
         connection,
-        [Ended(row.id, row.batch_id, outcome) for row, outcome in ended],
+        [Ended(row.id, row.batch_id, one.outcome, one.lane) for row, one in ended],
         {row.batch_id: Suspicion.of_batch(row) for row, _ in ended},
-        now_us=kept[0].now_us,
+        now_us=now_us,
     )
+    told = {
+        row.id: Told(_fault_of(one.outcome)[0], _was_called(one), one.lane) for row, one in ended
+    }
+    conclude_probes(connection, told, now_us=now_us)
 
 
 def _holds(one: Finish, row: Any) -> bool:
@@ -202,10 +211,10 @@ def _settle(
     settled = [(one, one.settlement) for one in kept if one.settlement is not None]
     if not settled:
         return {}
-    holds = {
-        row.id: row.hold_nusd
+    attempts = {
+        row.id: row
         for row in connection.execute(
-            select(attempt.c.id, attempt.c.hold_nusd).where(
+            select(attempt.c.id, attempt.c.hold_nusd, attempt.c.created_us).where(
                 attempt.c.id.in_([settlement.attempt_id for _, settlement in settled])
             )
         )
@@ -217,12 +226,14 @@ def _settle(
     cost: Counter[str] = Counter()
     unsure: Counter[str] = Counter()
     for one, settlement in settled:
-        scope = budget_scope(rows[one.ticket.document_id].batch_id)
-        held[scope] -= holds[settlement.attempt_id] or 0
-        cost[scope] += settlement.cost_nusd or 0
-        unsure[scope] += settlement.ambiguous_nusd
+        row, call = rows[one.ticket.document_id], attempts[settlement.attempt_id]
+        # of the day of its claim, where its hold is, however late it ends
+        for scope in scopes_of(row.batch_id, simulated=row.simulated, at_us=call.created_us):
+            held[scope] -= call.hold_nusd or 0
+            cost[scope] += settlement.cost_nusd or 0
+            unsure[scope] += settlement.ambiguous_nusd
     move_money(connection, held=held, settled=cost, ambiguous=unsure)
-    return holds
+    return {call.id: call.hold_nusd for call in attempts.values()}
 
 
 def _attempt_values(one: Finish, settlement: Settlement) -> dict[str, Any]:

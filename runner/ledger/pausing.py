@@ -1,28 +1,43 @@
-"""Pausing a batch, and the faults that point at its configuration and pause it."""
+"""Batches that pause and go on: by themselves, or held by the pause of a key or of a day."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, select, update
 
+from runner.ledger.dialect import chunks
 from runner.ledger.events import note
+from runner.ledger.money import DAY, day_scope
 from runner.ledger.tables import batch, document
-from runner.model import OPEN_STATES, Again, BatchState, Dead, DocumentState, Done, Fault, Outcome
-
-ALIKE_PAUSES_AT = 3  # distinct documents in succession; see the failure table in ARCHITECTURE.md
+from runner.model import BatchState, DocumentState
 
 
-def pause_batch(connection: Connection, batch_id: str, why: str, *, now_us: int) -> None:
+def pause_batch(
+    connection: Connection,
+    batch_id: str,
+    why: str,
+    *,
+    now_us: int,
+    scope: str | None = None,
+    by_person: bool = False,
+) -> None:
     """Stop feeding a batch and take its ready documents back; running calls finish.
 
-    A batch that is paused already keeps its first reason.
+    `scope` is the key or the day whose pause holds it: it goes on with it. A batch that is paused
+    already keeps its first reason; but a pause of its own outlives one that holds it. Whatever no
+    person did is told by the alert command.
     """
+    stands = batch.c.state == BatchState.ACTIVE
+    if scope is None:
+        stands |= (batch.c.state == BatchState.PAUSED) & batch.c.pause_scope.is_not(None)
     changed = connection.execute(
         update(batch)
-        .where(batch.c.id == batch_id, batch.c.state == BatchState.ACTIVE)
-        .values(state=BatchState.PAUSED, pause_reason=why)
+        .where(batch.c.id == batch_id, stands)
+        .values(
+            state=BatchState.PAUSED,
+            pause_reason=why,
+            pause_scope=scope,
+            pause_alert_us=None if by_person else now_us,
+        )
     ).rowcount
     if changed:
         connection.execute(
@@ -33,96 +48,60 @@ def pause_batch(connection: Connection, batch_id: str, why: str, *, now_us: int)
         note(connection, "batch_paused", why, batch_id=batch_id, now_us=now_us)
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The outcome of one document of a batch."""
+def let_go_on(connection: Connection, batch_ids: Sequence[str], why: str, *, now_us: int) -> None:
+    """Feed these batches again if they are paused.
 
-    document_id: str
-    batch_id: str
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Suspicion:
-    """A fault that points at a batch's configuration, and whom it hit with no success between."""
-
-    fault: str | None = None
-    documents: tuple[str, ...] = ()  # distinct, at most ALIKE_PAUSES_AT
-
-    @classmethod
-    def of_batch(cls, row: Any) -> "Suspicion":
-        """What the columns of a batch say."""
-        return cls(row.alike_fault, tuple(json.loads(row.alike_documents_json or "[]")))
-
-    def grown(self, fault: Fault, document_id: str) -> "Suspicion":
-        """After one more document failed with this fault."""
-        known = self.documents if self.fault == fault else ()
-        distinct = dict.fromkeys((*known, document_id))
-        return Suspicion(fault, tuple(distinct)[-ALIKE_PAUSES_AT:])
-
-
-def note_configuration_faults(
-    connection: Connection,
-    ended: Sequence[Ended],
-    suspicions: Mapping[str, Suspicion],
-    *,
-    now_us: int,
-) -> None:
-    """Pause batches whose outcomes point at their configuration; a success clears the suspicion.
-
-    `suspicions` are those that stood in each batch before these outcomes, which are taken in order.
+    What was deferred while the cause stood is due now, and its waiting is forgiven.
     """
-    present = dict(suspicions)
-    for one in ended:
-        match one.outcome:
-            case Done():
-                present[one.batch_id] = Suspicion()
-            case Again(pause_batch=True, failure=failure):
-                pause_batch(connection, one.batch_id, failure.message, now_us=now_us)
-            case (
-                Again(alike_pauses=True, failure=failure) | Dead(alike_pauses=True, failure=failure)
-            ):
-                suspicion = present[one.batch_id].grown(failure.fault, one.document_id)
-                present[one.batch_id] = suspicion
-                if _is_enough(connection, one, suspicion):
-                    why = (
-                        f"{len(suspicion.documents)} documents in succession failed alike "
-                        f"({failure.fault}): {failure.message}"
-                    )
-                    pause_batch(connection, one.batch_id, why, now_us=now_us)
-            case _:
-                continue
-    for batch_id, suspicion in present.items():
-        if suspicion != suspicions[batch_id]:
-            _write(connection, batch_id, suspicion)
+    for some in chunks(batch_ids):
+        connection.execute(
+            update(batch)
+            .where(batch.c.id.in_(some), batch.c.state == BatchState.PAUSED)
+            .values(
+                state=BatchState.ACTIVE,
+                pause_reason=None,
+                pause_scope=None,
+                pause_alert_us=None,
+                alike_fault=None,
+                alike_documents_json=None,
+            )
+        )
+        connection.execute(
+            update(document)
+            .where(document.c.batch_id.in_(some), document.c.state == DocumentState.QUEUED)
+            .values(due_us=now_us, deferred_since_us=None)
+        )
+    for batch_id in batch_ids:
+        note(connection, "batch_resumed", why, batch_id=batch_id, now_us=now_us)
 
 
-def _is_enough(connection: Connection, one: Ended, suspicion: Suspicion) -> bool:
-    still_open = _open_documents(connection, one.batch_id)
-    if not still_open:
-        return False  # nothing is left that a pause could spare
-    # A batch with fewer open documents would never see that many fail in succession. A dead one is
-    # open no more: it must not make its neighbours look like the last ones.
-    again = isinstance(one.outcome, Again)
-    needed = min(ALIKE_PAUSES_AT, still_open) if again else ALIKE_PAUSES_AT
-    return len(suspicion.documents) >= needed
-
-
-def _write(connection: Connection, batch_id: str, suspicion: Suspicion) -> None:
-    documents = json.dumps(suspicion.documents) if suspicion.documents else None
-    connection.execute(
-        update(batch)
-        .where(batch.c.id == batch_id)
-        .values(alike_fault=suspicion.fault, alike_documents_json=documents)
+def held_by(connection: Connection, scope: str) -> dict[str, str]:
+    """Names by id of the batches that the pause of this scope holds, the oldest first."""
+    rows = connection.execute(
+        select(batch.c.id, batch.c.name)
+        .where(batch.c.state == BatchState.PAUSED, batch.c.pause_scope == scope)
+        .order_by(batch.c.id)
     )
+    return dict(rows.all())
 
 
-def _open_documents(connection: Connection, batch_id: str) -> int:
-    """How many documents of a batch have not ended, counted up to ALIKE_PAUSES_AT."""
-    some = (
-        select(document.c.id)
-        .where(document.c.batch_id == batch_id, document.c.state.in_(OPEN_STATES))
-        .limit(ALIKE_PAUSES_AT)
-        .subquery()
+def held_by_past_days(connection: Connection, *, now_us: int) -> list[str]:
+    """Ids of the batches that a day holds which is over."""
+    rows = connection.execute(
+        select(batch.c.id).where(
+            batch.c.state == BatchState.PAUSED,
+            batch.c.pause_scope.startswith(DAY, autoescape=True),
+            batch.c.pause_scope < day_scope(now_us),
+        )
     )
-    return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
+    return list(rows.scalars())
+
+
+def leave_past_days(connection: Connection, *, now_us: int) -> None:
+    """Let the batches go on that paused because the budget of a day was spent that is over."""
+    let_go_on(
+        connection,
+        held_by_past_days(connection, now_us=now_us),
+        "a new day has begun (UTC)",
+        now_us=now_us,
+    )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from runner.ledger.money import budget_scope
+from runner.ledger.pausing import held_by_past_days
 from runner.ledger.submission import Batch, batch_from_row
 from runner.ledger.tables import batch, budget, document, source
 from runner.ledger.workers import WorkerRow, living
@@ -128,8 +129,13 @@ def all_batches(connection: Connection, *, limit: int) -> list[Batch]:
     return [batch_from_row(row) for row in rows]
 
 
-def has_open_documents(connection: Connection) -> bool:
-    """Whether workers still have something to do: what runs, and what waits in no paused batch."""
+def has_open_documents(connection: Connection, *, now_us: int) -> bool:
+    """Whether workers still have something to do: what runs, and what waits in no paused batch.
+
+    A batch that a day holds which is over is about to go on.
+    """
+    if held_by_past_days(connection, now_us=now_us):
+        return True
     waits = (
         select(document.c.id)
         .join(batch, batch.c.id == document.c.batch_id)

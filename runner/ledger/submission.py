@@ -11,7 +11,7 @@ from runner.errors import UsageError
 from runner.keys import content_digest, document_id, new_id
 from runner.ledger import blobs
 from runner.ledger.dialect import insert_new, one_at_a_time
-from runner.ledger.money import budget_scope
+from runner.ledger.money import budget_scope, set_limit
 from runner.ledger.tables import batch, budget, document, source
 from runner.model import BatchState, DeadReason, DocumentState, SourceText
 
@@ -41,6 +41,7 @@ class Batch:
     job: str
     state: BatchState
     pause_reason: str | None
+    pause_scope: str | None  # whose pause holds it, a key's or a day's; none: its own
     prompt_version: str
     prompt_id: str
     models: tuple[str, ...]
@@ -68,6 +69,7 @@ def batch_from_row(row: Any) -> Batch:
         job=row.job,
         state=BatchState(row.state),
         pause_reason=row.pause_reason,
+        pause_scope=row.pause_scope,
         prompt_version=row.prompt_version,
         prompt_id=row.prompt_id,
         models=tuple(json.loads(row.models_json)),
@@ -150,9 +152,7 @@ def _shown(value: Any) -> str:
 
 def set_budget(connection: Connection, batch_id: str, limit_nusd: int) -> None:
     """Set the most that a batch may spend, in nano-dollars."""
-    connection.execute(
-        update(budget).where(budget.c.scope == budget_scope(batch_id)).values(limit_nusd=limit_nusd)
-    )
+    set_limit(connection, budget_scope(batch_id), limit_nusd)
 
 
 def add_documents(

@@ -47,6 +47,9 @@ batch = Table(
     Column("job", String(100), nullable=False),
     Column("state", String(16), nullable=False),
     Column("pause_reason", Text),
+    # whose pause holds it: `key:<key id>`, `lane:<lane id>` or `day:<date>`; none: its own
+    Column("pause_scope", String(80)),
+    Column("pause_alert_us", BigInteger),  # since when its pause waits to be told by an alert
     Column("weight", Integer, nullable=False, server_default="1"),
     Column("prompt_version", String(40), nullable=False),
     Column("prompt_id", String(40), nullable=False),
@@ -100,6 +103,7 @@ document = Table(
     Column("cost_nusd", BigInteger, nullable=False, server_default="0"),
     Column("cost_known", Boolean, nullable=False, server_default=true()),
     Column("ambiguous_nusd", BigInteger, nullable=False, server_default="0"),
+    Column("spent_before_nusd", BigInteger, nullable=False, server_default="0"),  # in earlier lives
     # why it is where it is: the last failure, and the reason of a dead letter or review
     Column("reason", String(40)),
     Column("message", Text),
@@ -178,7 +182,9 @@ record = Table(
     Column("created_us", BigInteger, nullable=False),
 )
 
-# Money by scope (`batch:<id>`): spent = settled + ambiguous, held = holds of live attempts.
+# Money by scope (`batch:<id>`, `day:<date>`): spent = settled + ambiguous, held = holds of live
+# attempts. An attempt belongs to the UTC day of its claim; simulated ones belong to no day. The
+# limit of a day's row is what a person raised it to; the general one stands in runner.toml.
 budget = Table(
     "budget",
     metadata,
@@ -187,6 +193,32 @@ budget = Table(
     Column("settled_nusd", BigInteger, nullable=False, server_default="0"),
     Column("ambiguous_nusd", BigInteger, nullable=False, server_default="0"),
     Column("held_nusd", BigInteger, nullable=False, server_default="0"),
+    Column("alerted_us", BigInteger),  # when it was told that most of the limit is spent
+)
+
+# A key, or a key for one model, that the provider does not serve now: nothing is called with it.
+key_pause = Table(
+    "key_pause",
+    metadata,
+    Column("scope", String(80), primary_key=True),  # `key:<key id>` or `lane:<lane id>`
+    Column("name", Text, nullable=False),  # as a person knows it, such as OPENAI_API_KEY at host
+    Column("fault", String(40), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    Column("probe_us", BigInteger),  # when one document may try it again; none: a person resumes
+    Column("probe_document_id", String(40)),  # the one that tries it now
+)
+
+# What limits hold for a lane (one model at one base URL with one key), and how far it is used.
+lane = Table(
+    "lane",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("model", String(200), nullable=False),
+    Column("server", String(200), nullable=False),
+    Column("key_name", String(200)),  # the environment variable that holds the key
+    Column("use_json", Text, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
 )
 
 worker = Table(

@@ -78,7 +78,7 @@ class Limiter:
         return False if line is None else await line.is_out()
 
     def set_share(self, processes: int) -> None:
-        """There are so many processes: the floor of retries, and the limits while alone, are shared."""
+        """So many processes share the floor of retries, and the limits while Redis is away."""
         self._processes = processes
         self._own.set_share(processes)
         for budget in self._retries.values():

@@ -87,7 +87,7 @@ class _Notes:
 
 
 class _Clock:
-    """How far Redis's clock is from the loop's, by the quickest question of late (Cristian 1989)."""
+    """How far Redis's clock is ahead, by the quickest question of late (Cristian 1989)."""
 
     def __init__(self) -> None:
         self.ahead_us = 0.0
