@@ -110,7 +110,6 @@ class WorkerProcess:
                 meter=TokenMeter(),
                 provider_for=self._endpoints.provider_for,
                 prices=PriceList(self._settings),
-                lanes=Lanes(self._settings),
                 suspect=self._suspect,
                 worker_id=lambda: self._heart.row.id,
                 on_hindrance=self._note_hindrance,

@@ -186,7 +186,6 @@ class RoadMaker:
             meter=TokenMeter(),
             provider_for=provider_for,
             prices=PriceList(settings),
-            lanes=Lanes(settings, env={}),
             suspect=Suspect(settings.home),
             worker_id=lambda: worker.id,
             on_hindrance=hindrances.append,

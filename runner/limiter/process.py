@@ -13,7 +13,7 @@ from aiolimiter import AsyncLimiter
 from runner.config import ModelSettings
 from runner.limiter.limits import of_window, refuse_oversize
 
-# A call reaches the provider a little after its grant, and not always equally late: part of a window.
+# A call reaches the provider not always equally late after its grant: part of a window.
 _JITTER = 1 / 60
 _BURST = 1 / 60  # how much of a window's limit may start at once
 
