@@ -64,13 +64,21 @@ def trace_id(document: str) -> str:
 
 
 def _ulid(now_ms: int, rng: Random) -> str:
-    value = (now_ms << 80) | rng.getrandbits(80)
+    return _encode((now_ms << 80) | rng.getrandbits(80))
+
+
+def _encode(value: int) -> str:
     return "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -1, -5))
 
 
 def new_id(prefix: str, *, clock_s: Callable[[], float] = time.time, rng: Random = _random) -> str:
     """A new id: the prefix and a lower-case ULID (sorts by time of birth)."""
     return prefix + _ulid(int(clock_s() * 1000), rng)
+
+
+def first_id(prefix: str, *, at_us: int) -> str:
+    """No id with this prefix that was made at `at_us` or later sorts before this one."""
+    return prefix + _encode(max(0, at_us // 1000) << 80)
 
 
 def queue_name(ledger_id: str) -> str:

@@ -26,6 +26,11 @@ class Lane:
     key_name: str | None  # the environment variable that holds the key
 
     @property
+    def is_simulator(self) -> bool:
+        """Whether its answers are made up."""
+        return self.server == SIMULATOR
+
+    @property
     def key_words(self) -> str:
         """The key as a person knows it."""
         return self.server if self.key_name is None else f"{self.key_name} at {self.server}"

@@ -42,7 +42,7 @@ class TokenMeter:
         exact: bool,
         output_max_tokens: int,
     ) -> int:
-        """Input and output tokens of a call; `input_tokens` is a count, or an estimate if not `exact`."""
+        """Tokens of a call, both ways; `input_tokens` is an estimate unless it is `exact`."""
         per_byte = self._input_per_byte.get(kind)
         if not exact and per_byte is not None:
             input_tokens = max(1, round(per_byte.value * request_bytes))

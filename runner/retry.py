@@ -185,6 +185,9 @@ FAILURE_TABLE: Mapping[Fault, Rule] = MappingProxyType(
 )
 
 
+FREE_IN_OUTAGE = frozenset(fault for fault, rule in FAILURE_TABLE.items() if rule.free_in_outage)
+
+
 def decide(
     failure: Failure, history: History, policy: Policy, rng: random.Random
 ) -> Again | Review | Dead:

@@ -16,7 +16,7 @@ from arq.worker import Worker
 from runner.budget import PriceList
 from runner.config import Settings
 from runner.endpoints import Endpoints
-from runner.errors import RoadError
+from runner.errors import LedgerError, RoadError
 from runner.feeder import Feeder
 from runner.heartbeat import JOB, ROAD, Heart
 from runner.keys import Ticket
@@ -24,12 +24,15 @@ from runner.lanes import Lanes
 from runner.ledger import Ledger
 from runner.ledger.engine import sqlite_url
 from runner.ledger.gate import Release, release
+from runner.ledger.outages import RunOfFailures, forgive
 from runner.ledger.standing import has_open_documents
-from runner.limiter import Calendar, Limiter
+from runner.limiter import Calendar, Limiter, Outage
+from runner.limitwatch import LimitWatch
 from runner.meter import TokenMeter
 from runner.pinned import PinnedJobs
 from runner.pipeline import Pipeline, Tools
 from runner.queue import ROAD_ERRORS, Road
+from runner.retry import FREE_IN_OUTAGE
 from runner.suspect import Suspect
 
 ROAD_RETRY_FIRST_S = 0.1
@@ -37,6 +40,7 @@ ROAD_RETRY_MAX_S = 2.0
 EMPTY_CHECK_S = 0.5
 DRAIN_MARGIN_S = 5.0
 CANCEL_AGAIN_S = 0.2
+FORGIVE_AFTER_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,7 @@ class WorkerProcess:
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
         self._arq: Worker | None = None
+        self._forgiving: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Work until drained. Raises RoadError or LedgerError when it cannot even begin."""
@@ -94,10 +99,19 @@ class WorkerProcess:
         self._heart = Heart(self._ledger, slots=self._options.slots, clock_s=self._clock_s)
         jobs = PinnedJobs(self._settings.job_folders)
         redis_url = await self._endpoints.redis_url()
+        calendar = Calendar(redis_url, ledger_id=self._ledger.id)
         self._limiter = Limiter(
             self._settings,
-            calendar=Calendar(redis_url, ledger_id=self._ledger.id),
+            calendar=calendar,
             process=lambda: self._heart.row.id,
+            on_outage=self._note_outage,
+        )
+        self._limit_watch = LimitWatch(
+            self._ledger,
+            self._limiter,
+            calendar,
+            leads=lambda: self._feeder.fleet.leads,
+            clock_s=self._clock_s,
         )
         self._suspect = Suspect(self._settings.home)
         self._pipeline = Pipeline(
@@ -145,6 +159,27 @@ class WorkerProcess:
         if self._heart.hinder(JOB, why):
             sys.stderr.write(f"runner: {why}\n")
 
+    def _note_outage(self, outage: Outage) -> None:
+        """A provider is out: what its failures were charged so far is given back."""
+        sys.stderr.write(
+            f"runner: {outage.lane.model} at {outage.lane.server} fails again and again; one call "
+            "every 10 s tries whether it is back\n"
+        )
+        task = asyncio.create_task(self._forgive(outage))
+        self._forgiving.add(task)
+        task.add_done_callback(self._forgiving.discard)
+
+    async def _forgive(self, outage: Outage) -> None:
+        since_us = round((self._clock_s() - outage.since_s) * 1e6)
+        await asyncio.sleep(FORGIVE_AFTER_S)  # outcomes of these very failures are being written
+        run = RunOfFailures(
+            lane=outage.lane,
+            since_us=since_us,
+            faults=FREE_IN_OUTAGE,
+            now_us=round(self._clock_s() * 1e6),
+        )
+        await self._ledger.write_one(lambda connection: forgive(connection, run))
+
     # ------------------------------------------------------------ work
 
     async def _work(self) -> None:
@@ -153,6 +188,7 @@ class WorkerProcess:
             asyncio.create_task(self._feeder.run()),
             asyncio.create_task(self._take_from_road()),
             asyncio.create_task(self._keep_share()),
+            asyncio.create_task(self._limit_watch.run()),
         ]
         if self._options.until_empty:
             duties.append(asyncio.create_task(self._stop_when_empty()))
@@ -252,6 +288,9 @@ class WorkerProcess:
         await asyncio.gather(*waiting, return_exceptions=True)
         await self._feeder.retire()
         await self._let_calls_finish()
+        await asyncio.gather(*self._forgiving)
+        with suppress(LedgerError):
+            await self._limit_watch.look()
         await self._limiter.aclose()
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)

@@ -207,7 +207,7 @@ def _end_both(
         model.refuse(call, asker.now_us, SECOND_US)
     asker.ask(process=process, corrections=[correction], heard=heard)
     model.grow(asker.now_us)
-    state, _, _ = asker.runner.run(asker.calendar.read(asker.lane))
+    state = asker.runner.run(asker.calendar.read(asker.lane)).state
     assert int(state["factor"]) == model.factor
     assert int(state["last"]) == model.last_us, "a refund moves no start that was given"
 
@@ -233,7 +233,7 @@ def test_refusals_of_one_episode_cut_the_limit_once_and_the_next_episode_again(
 
 
 def factor(asker: Asker) -> int:
-    state, _, _ = asker.runner.run(asker.calendar.read(asker.lane))
+    state = asker.runner.run(asker.calendar.read(asker.lane)).state
     return int(state["factor"])
 
 
@@ -308,7 +308,7 @@ def test_a_report_that_is_sent_twice_counts_once(redis_url: str) -> None:
     with Asker(redis_url, ModelSettings(rpm=600)) as asker:
         for _ in range(2):
             asker.heard(Kind.FAILED, seq=7, in_flight=1)
-        state, _, _ = asker.runner.run(asker.calendar.read(asker.lane))
+        state = asker.runner.run(asker.calendar.read(asker.lane)).state
         assert state["failed"] == "1"
 
 

@@ -17,8 +17,10 @@ from runner.ledger.audit import AuditReport
 from runner.ledger.calls import AttemptRow, CallBodies, DocumentView, EventRow
 from runner.ledger.deadletters import DeadGroup, DeadLetter
 from runner.ledger.keypauses import KeyPause
+from runner.ledger.lanes import LaneRow
 from runner.ledger.standing import BatchStanding, QueueStanding
 from runner.ledger.workers import WorkerRow
+from runner.limiter.use import LaneUse
 from runner.model import BatchState, DocumentState
 
 # a worker beats every 3 s; one that has not for this long is taken for lost when looked at
@@ -212,6 +214,29 @@ class PausedKeyShape(Shape):
         )
 
 
+class LimitShape(Shape):
+    """How the limits of one model at one server with one key are used by the whole fleet."""
+
+    model: str
+    server: str
+    key: str | None  # the environment variable that holds the key
+    seen_s: float  # ago: what follows is as of then
+    use: LaneUse
+
+    @classmethod
+    def of(cls, row: LaneRow, *, now_us: int) -> Self | None:
+        """A lane as seen at `now_us`; None when the leader has not looked at it yet."""
+        if not row.use_json:
+            return None
+        return cls(
+            model=row.model,
+            server=row.server,
+            key=row.key_name,
+            seen_s=round(max(0, now_us - row.updated_us) / 1e6, 1),
+            use=LaneUse.model_validate_json(row.use_json),
+        )
+
+
 class StatusShape(Shape):
     """`status`."""
 
@@ -219,6 +244,7 @@ class StatusShape(Shape):
     batches: tuple[BatchShape, ...]
     workers: tuple[WorkerShape, ...]
     paused_keys: tuple[PausedKeyShape, ...] = ()
+    limits: tuple[LimitShape, ...] = ()
 
 
 class BatchListShape(Shape):

@@ -7,6 +7,7 @@ import click
 from sqlalchemy import Connection
 
 from runner.cli.commands import Command, json_option
+from runner.cli.limits import look_at_limits, say_limits
 from runner.cli.session import Session, find_batch, pass_session
 from runner.cli.shapes import BatchShape, PausedKeyShape, QueueShape, StatusShape, WorkerShape
 from runner.cli.submission import now_us
@@ -55,7 +56,7 @@ WORKER_COLUMNS = (
 @json_option
 @pass_session
 def status(session: Session, /, *, batch: str | None, as_json: bool) -> None:
-    """Show how the queue stands: depth, progress of each batch, spend, workers.
+    """Show how the queue stands: depth, progress of each batch, spend, limits, workers.
 
     Without BATCH, the newest batches are shown. `delayed` documents wait until they may be tried
     again and are part of `queued`. It reads the ledger alone and works while Redis is away.
@@ -71,6 +72,7 @@ def status(session: Session, /, *, batch: str | None, as_json: bool) -> None:
     _say_queue(shape.queue)
     say_batches(shape.batches)
     _say_paused_keys(shape.paused_keys)
+    say_limits(shape.limits)
     _say_workers(shape)
 
 
@@ -92,11 +94,13 @@ def look(ledger: Ledger, id_or_name: str | None, *, limit: int = BATCHES_MAX) ->
             for one in wanted
         ]
         paused_keys = _paused_keys(connection)
+        limits = look_at_limits(connection, now_us=at_us)
     return StatusShape(
         queue=QueueShape.of(queue),
         batches=tuple(batches),
         workers=tuple(WorkerShape.of(worker, now_us=at_us) for worker in queue.workers),
         paused_keys=paused_keys,
+        limits=limits,
     )
 
 

@@ -188,6 +188,7 @@ _SETTLE_ATTEMPT = (
                 "cost_nusd",
                 "ambiguous_nusd",
                 "fault",
+                "charged",
                 "message",
                 "input_tokens",
                 "cached_tokens",
@@ -245,6 +246,7 @@ def _attempt_values(one: Finish, settlement: Settlement) -> dict[str, Any]:
         "new_cost_nusd": settlement.cost_nusd,
         "new_ambiguous_nusd": settlement.ambiguous_nusd,
         "new_fault": fault,
+        "new_charged": _is_charged(one),
         "new_message": message,
         "new_input_tokens": usage and usage.input_tokens,
         "new_cached_tokens": usage and usage.cached_tokens,
@@ -256,6 +258,12 @@ def _attempt_values(one: Finish, settlement: Settlement) -> dict[str, Any]:
         "new_parse_us": settlement.parse_us,
         "new_total_us": settlement.total_us,
     }
+
+
+def _is_charged(one: Finish) -> bool:
+    if isinstance(one.outcome, Again):
+        return one.outcome.charge is Charge.ATTEMPT
+    return _was_called(one)
 
 
 def _fault_of(outcome: Outcome) -> tuple[Fault | None, str | None]:

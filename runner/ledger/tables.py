@@ -147,6 +147,8 @@ attempt = Table(
     Column("status", Integer),  # HTTP
     Column("headers_json", Text),
     Column("fault", String(40)),  # none: it gave a record
+    # it counts as one of its document's max_attempts
+    Column("charged", Boolean, nullable=False, server_default=false()),
     Column("message", Text),
     Column("hold_nusd", BigInteger),  # none: price unknown
     Column("cost_nusd", BigInteger),  # none until settled, and at an unknown price

@@ -4,6 +4,8 @@ from runner.limiter.calendar import CALENDAR_ERRORS, Calendar
 from runner.limiter.grants import CUT_OFF, TAKEN_BACK, Ended, Ending, Grant, Postponed
 from runner.limiter.limiter import Limiter
 from runner.limiter.limits import OverLimitError
+from runner.limiter.line import Outage
+from runner.limiter.use import LaneUse
 
 __all__ = [
     "CALENDAR_ERRORS",
@@ -13,7 +15,9 @@ __all__ = [
     "Ended",
     "Ending",
     "Grant",
+    "LaneUse",
     "Limiter",
+    "Outage",
     "OverLimitError",
     "Postponed",
 ]

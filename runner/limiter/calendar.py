@@ -117,6 +117,16 @@ class Reply:
     epoch: EpochSeen | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """One lane's three hashes, see calendar.lua, and what time it is there."""
+
+    state: Mapping[str, str]
+    slots: Mapping[str, str]
+    crew: Mapping[str, str]
+    now_us: int
+
+
 class Calendar:
     """The calendars of all lanes of one ledger. Every method may raise one of CALENDAR_ERRORS."""
 
@@ -151,16 +161,19 @@ class Calendar:
         now = () if self._clock_us is None else (self._clock_us(),)
         return bool(await self._tune(keys=[state], args=[epoch, limit, knee, *now]))
 
-    async def read(self, lane: str) -> tuple[Mapping[str, str], Mapping[str, str], int]:
-        """A lane's state and slots as they are, and what time it is there (us)."""
-        state, slots, _ = calendar_keys(self._ledger_id, lane)
+    async def read(self, lane: str) -> Written:
+        """A lane's calendar as it is written in Redis."""
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hgetall(state)
-            pipe.hgetall(slots)
+            for key in calendar_keys(self._ledger_id, lane):
+                pipe.hgetall(key)
             pipe.time()
-            of_state, of_slots, (seconds, micros) = await pipe.execute()
-        now_us = seconds * 1_000_000 + micros if self._clock_us is None else self._clock_us()
-        return _text(of_state), _text(of_slots), now_us
+            state, slots, crew, (seconds, micros) = await pipe.execute()
+        return Written(
+            state=_text(state),
+            slots=_text(slots),
+            crew=_text(crew),
+            now_us=seconds * 1_000_000 + micros if self._clock_us is None else self._clock_us(),
+        )
 
     async def close(self) -> None:
         """Let go of the connections."""

@@ -44,8 +44,8 @@ class ProcessLimiter:
 
     It is the whole limiter where there is no Redis, and stands in while Redis is away. aiolimiter
     paces the starts at (limit - burst) / (window + jitter), and a log of the last window makes the
-    promise strict: in any rolling window, passed requests and tokens stay within the share. Pacing alone cannot promise that, because a document larger than the
-    burst is let through in one piece.
+    promise strict: in any rolling window, passed requests and tokens stay within the share. Pacing
+    alone cannot promise that, because a document larger than the burst is let through in one piece.
 
     With more processes than its share allows (fewer than one request, or a document larger than the
     share of tokens), a process still lets one call through at a time, at the share's average pace;

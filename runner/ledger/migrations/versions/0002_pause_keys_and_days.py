@@ -42,6 +42,10 @@ def upgrade() -> None:
         sa.Column("updated_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.add_column(
+        "attempt",
+        sa.Column("charged", sa.Boolean(), server_default=sa.false(), nullable=False),
+    )
     _book_days()
 
 
