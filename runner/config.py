@@ -30,6 +30,7 @@ class ModelSettings(BaseModel):
     server: Literal["local"] | None = None
     rpm: int | None = Field(default=None, ge=1)
     tpm: int | None = Field(default=None, ge=1)
+    window_s: float = Field(default=60.0, ge=1, le=3600)  # the provider's own rolling window
     max_concurrency: int | None = Field(default=None, ge=1)
     timeout_s: float = Field(default=120.0, gt=0, le=3600)
     omit_parameters: tuple[str, ...] = ()  # of the prompt, that this model refuses
