@@ -1,13 +1,14 @@
 """Settings: runner.toml and the environment, read once, typed and bounded, never a secret."""
 
 import os
+import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from runner.errors import ConfigError
 
@@ -58,11 +59,31 @@ class BudgetSettings(BaseModel):
     document_usd: Usd | None = None
 
 
+class AlertSettings(BaseModel):
+    """The `[alerts]` table of runner.toml.
+
+    `command` is started without a shell for each alert, which it reads as one line of JSON on its
+    standard input.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: str | None = None
+
+    @field_validator("command")
+    @classmethod
+    def _can_be_started(cls, command: str | None) -> str | None:
+        if command is not None and not shlex.split(command):
+            raise ValueError("is empty: name a program, or leave the setting out")
+        return command
+
+
 class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     budget: BudgetSettings = BudgetSettings()
+    alerts: AlertSettings = AlertSettings()
 
 
 class Settings(BaseModel):
@@ -77,6 +98,7 @@ class Settings(BaseModel):
     job_folders: tuple[Path, ...] = ()
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     budget: BudgetSettings = BudgetSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @classmethod
     def load(cls, *, env: Mapping[str, str] = os.environ, config: Path | None = None) -> Self:
@@ -94,6 +116,7 @@ class Settings(BaseModel):
             job_folders=_job_folders(env),
             models=file.models,
             budget=file.budget,
+            alerts=file.alerts,
         )
 
     def model(self, name: str) -> ModelSettings:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.alerts import Alerts
 from runner.heartbeat import ROAD, Heart, Judge
 from runner.keys import Ticket
 from runner.ledger import Ledger
@@ -73,6 +74,7 @@ class Feeder:
         *,
         home: Path,
         policy_of: Callable[[str, int], Policy],
+        alerts: Alerts,
         clock_s: Callable[[], float] = time.time,
         rng: random.Random,
     ) -> None:
@@ -82,6 +84,7 @@ class Feeder:
         self._judge = Judge(host=heart.host, monotonic=time.monotonic)
         self._home = home
         self._policy_of = policy_of
+        self._alerts = alerts
         self._clock_s = clock_s
         self._rng = rng
         self._missing: set[Ticket] = set()
@@ -101,6 +104,8 @@ class Feeder:
         """Leave the lead to another worker at once; the last one takes what nobody holds back."""
         me = self._heart.row.id
         await self._ledger.write_one(lambda connection: resign(connection, me))
+        if self.fleet.leads:
+            await self._alerts.finish()
         if any(worker.id != me for worker in self.fleet.workers):
             return
         left = await self._ledger.read_one(ready_tickets)
@@ -121,6 +126,7 @@ class Feeder:
             self.fleet = Fleet(workers=(*alive, *spared), leads=True)
             await self._sweep()
             await self._let_go_on()
+            await self._alerts.look()
 
     async def _take_or_keep_lead(self, alive: set[str]) -> bool:
         me = self._heart.row.id

@@ -13,6 +13,7 @@ from typing import Any
 
 from arq.worker import Worker
 
+from runner.alerts import Alerts
 from runner.budget import PriceList
 from runner.config import Settings
 from runner.endpoints import Endpoints
@@ -138,6 +139,7 @@ class WorkerProcess:
             self._heart,
             home=self._settings.home,
             policy_of=jobs.policy,
+            alerts=Alerts(self._ledger, self._settings, clock_s=self._clock_s),
             clock_s=self._clock_s,
             rng=self._rng,
         )

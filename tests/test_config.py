@@ -39,6 +39,16 @@ def test_an_unknown_setting_is_refused_by_file_and_key(tmp_path: Path) -> None:
         Settings.load(env={"RUNNER_CONFIG": str(path)})
 
 
+def test_the_window_of_a_limit_is_a_minute_unless_it_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "runner.toml"
+    path.write_text("[models.a]\n[models.b]\nwindow_s = 10\n", encoding="utf-8")
+    settings = Settings.load(env={"RUNNER_CONFIG": str(path)})
+    assert (settings.model("a").window_s, settings.model("b").window_s) == (60.0, 10.0)
+    path.write_text("[models.b]\nwindow_s = 0.5\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"models\.b\.window_s"):
+        Settings.load(env={"RUNNER_CONFIG": str(path)})
+
+
 def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         Settings.load(env={"RUNNER_CONFIG": str(tmp_path / "none.toml")})

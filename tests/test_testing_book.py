@@ -53,12 +53,14 @@ def test_entries_and_their_sums_read_back(tmp_path: Path) -> None:
     for entry in (first, again, refused):
         book.open(entry)
     assert book.summary().in_flight == 3
-    book.finish(first, finished_s=2.0, answered=True)
-    book.finish(again, finished_s=3.0, answered=False)
+    book.begin(1, begun_s=1.75)
+    book.finish(1, finished_s=2.0, answered=True)
+    book.finish(2, finished_s=3.0, answered=False)
     book.close()
     written = [Entry.from_json(line) for line in path.read_text().splitlines()]
     assert written == list(book.entries())[:2]
     assert [entry.usage_sent for entry in written] == [True, False]
+    assert [entry.begun_s for entry in written] == [1.75, None]
     summary = Summary.from_json(book.summary().to_json())
     assert summary == book.summary()
     assert (summary.requests, summary.in_flight, summary.cost_nusd) == (3, 1, 14)
@@ -71,5 +73,24 @@ def test_a_cleared_entry_stays_away_when_its_call_ends() -> None:
     entry = Entry(seq=1, received_s=0.0)
     book.open(entry)
     book.clear()
-    book.finish(entry, finished_s=1.0, answered=True)
+    book.wait(1)
+    book.begin(1, begun_s=0.5)
+    book.finish(1, finished_s=1.0, answered=True)
     assert book.summary() == Summary()
+
+
+def test_the_sums_tell_the_span_of_a_run_what_was_let_in_and_the_longest_line() -> None:
+    book = Book()
+    for seq, received_s in ((1, 5.0), (2, 5.5), (3, 6.0)):
+        book.open(Entry(seq=seq, received_s=received_s, admitted=seq != 2, over_limit=seq == 2))
+    assert (book.summary().first_received_s, book.summary().last_finished_s) == (5.0, None)
+    for seq in (1, 3):
+        book.wait(seq)
+    for seq in (1, 3):
+        book.begin(seq, begun_s=6.5)
+    for seq, finished_s in ((2, 5.5), (1, 9.0), (3, 8.0)):
+        book.finish(seq, finished_s=finished_s, answered=True)
+    summary = book.summary()
+    assert (summary.first_received_s, summary.last_finished_s) == (5.0, 9.0)
+    assert (summary.admitted, summary.over_limit, summary.peak_waiting) == (2, 1, 2)
+    assert [entry.begun_s for entry in book.entries()] == [6.5, None, 6.5]

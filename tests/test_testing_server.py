@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import openai
 import pytest
 
-from runner.testing import FAULTS, ProviderError, ProviderProcess, document_key
+from runner.testing import FAULTS, Entry, ProviderError, ProviderProcess, document_key
 
 SCHEMA = {
     "type": "object",
@@ -93,6 +93,13 @@ def send(
         connection.close()
 
 
+def span_s(entry: Entry) -> tuple[float, float]:
+    """When it got its place and when it ended."""
+    assert entry.begun_s is not None
+    assert entry.finished_s is not None
+    return entry.begun_s, entry.finished_s
+
+
 def settled(provider: ProviderProcess) -> list[Any]:
     """The book once nothing is in flight: a broken connection is noticed a moment later."""
     until_s = time.monotonic() + 5
@@ -115,6 +122,10 @@ def provider(shared: ProviderProcess) -> ProviderProcess:
         rpm=None,
         tpm=None,
         window_s=60,
+        limit_headers=True,
+        retry_after=True,
+        serve_at_once=None,
+        batch_slowdown=0,
         models=[],
         latency_ms=0,
         reasoning_tokens=0,
@@ -517,7 +528,7 @@ def test_the_rolling_window_refuses_and_tells_when(provider: ProviderProcess) ->
     provider.control(rpm=2, window_s=0.5)
     first, second, refused = (send(provider, body()) for _ in range(3))
     assert (first.status, second.status, refused.status) == (200, 200, 429)
-    assert first.headers["x-ratelimit-limit-requests"] == "2"
+    assert first.headers["x-ratelimit-limit-requests"] == "240"  # a minute
     assert first.headers["x-ratelimit-remaining-requests"] == "1"
     assert "x-ratelimit-limit-tokens" not in first.headers
     wait_ms = int(refused.headers["retry-after-ms"])
@@ -529,6 +540,77 @@ def test_the_rolling_window_refuses_and_tells_when(provider: ProviderProcess) ->
     tokens = provider.book()[0].prompt_tokens + provider.book()[0].completion_tokens
     provider.control(rpm=None, tpm=2 * tokens, window_s=60)
     assert [send(provider, body()).status for _ in range(3)] == [200, 200, 429]
+
+
+@pytest.mark.parametrize("retry_after", [True, False])
+def test_a_provider_may_tell_only_when_to_come_back_or_nothing_at_all(
+    provider: ProviderProcess, *, retry_after: bool
+) -> None:
+    provider.control(rpm=1, tpm=10_000, limit_headers=False, retry_after=retry_after)
+    first, refused = send(provider, body()), send(provider, body())
+    assert refused.status == 429
+    assert not [name for name in {**first.headers, **refused.headers} if "ratelimit" in name]
+    told = [name for name in refused.headers if name.startswith("retry-after")]
+    assert bool(told) == retry_after
+    assert (b"try again" in refused.body) == retry_after
+
+
+def test_who_finds_no_place_waits_in_line_before_the_latency_begins(
+    provider: ProviderProcess,
+) -> None:
+    provider.control(latency_ms=100, serve_at_once=2)
+    with ThreadPoolExecutor(6) as pool:
+        replies = list(pool.map(lambda _: send(provider, body()), range(6)))
+    assert {reply.status for reply in replies} == {200}
+    spans_s = [span_s(entry) for entry in provider.book()]
+    assert spans_s == sorted(spans_s)  # in the order of arrival
+    for (_, earlier_ended_s), (later_begun_s, _) in zip(spans_s, spans_s[2:], strict=False):
+        assert later_begun_s >= earlier_ended_s
+    summary = provider.summary()
+    assert (summary.peak_waiting, summary.admitted) == (4, 6)
+
+
+def test_a_place_is_given_up_by_who_leaves_and_a_line_moves_up_when_there_are_more(
+    provider: ProviderProcess,
+) -> None:
+    provider.control(serve_at_once=1, faults={"rules": [{"fault": "hang", "match": "stuck"}]})
+    with ThreadPoolExecutor(3) as pool:
+        stuck = pool.submit(send, provider, body("stuck"), timeout_s=0.5)
+        time.sleep(0.1)
+        gone = pool.submit(send, provider, body("leaves the line"), timeout_s=0.2)
+        waiting = pool.submit(send, provider, body())
+        for left in (gone, stuck):
+            with pytest.raises(TimeoutError):
+                left.result()
+        assert waiting.result().status == 200
+        again = pool.submit(send, provider, body("stuck"), timeout_s=0.6)
+        time.sleep(0.1)
+        second = pool.submit(send, provider, body())
+        time.sleep(0.1)
+        assert not second.done()
+        provider.control(serve_at_once=2)
+        assert second.result().status == 200
+        assert not again.done()
+        with pytest.raises(TimeoutError):
+            again.result()
+
+
+def test_a_batching_server_is_slower_the_more_it_serves(provider: ProviderProcess) -> None:
+    provider.control(latency_ms=100, batch_slowdown=1)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: send(provider, body()), range(3)))
+    took_s = [ended_s - begun_s for begun_s, ended_s in map(span_s, settled(provider))]
+    for expected_s, measured_s in zip((0.1, 0.2, 0.3), took_s, strict=True):
+        assert expected_s <= measured_s < expected_s + 0.09
+
+
+def test_a_refusal_needs_no_place(provider: ProviderProcess) -> None:
+    provider.control(rpm=1, latency_ms=300, serve_at_once=1)
+    with ThreadPoolExecutor(2) as pool:
+        served = pool.submit(send, provider, body())
+        time.sleep(0.1)
+        assert send(provider, body()).status == 429
+        assert not served.done()
 
 
 def test_bad_changes_are_refused_and_change_nothing(provider: ProviderProcess) -> None:

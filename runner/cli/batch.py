@@ -19,7 +19,7 @@ from runner.cli.wording import several, usd
 from runner.errors import UsageError
 from runner.ledger import Ledger
 from runner.ledger.control import cancel_batch, raise_day_budget, resume_batch
-from runner.ledger.money import day_limit_nusd
+from runner.ledger.money import day_limit_nusd, larger_limit_nusd
 from runner.ledger.pausing import pause_batch
 from runner.ledger.submission import Batch
 from runner.model import BatchState, DocumentState
@@ -149,11 +149,11 @@ def _refuse_less_than_today(
 ) -> None:
     """Raise UsageError when today's budget is larger already: the larger one would count."""
     by_settings = session.settings.budget.day_usd
-    present_nusd = max(
-        day_limit_nusd(connection, now_us=at_us) or 0,
-        0 if by_settings is None else usd_to_nusd(by_settings),
+    present_nusd = larger_limit_nusd(
+        day_limit_nusd(connection, now_us=at_us),
+        None if by_settings is None else usd_to_nusd(by_settings),
     )
-    if limit_nusd < present_nusd:
+    if present_nusd is not None and limit_nusd < present_nusd:
         raise UsageError(
             f"the budget of today is {format_usd(present_nusd)} already: give --day-budget-usd "
             "more than that, or lower day_usd under [budget] in runner.toml and start the workers "

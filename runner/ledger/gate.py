@@ -14,7 +14,7 @@ from runner.lanes import Lane
 from runner.ledger import blobs
 from runner.ledger.dialect import insert_new
 from runner.ledger.keypauses import KeyPause, key_pauses, lane_scopes
-from runner.ledger.money import DAY, move_money, scopes_of
+from runner.ledger.money import DAY, larger_limit_nusd, move_money, scopes_of
 from runner.ledger.pausing import pause_batch
 from runner.ledger.tables import attempt, batch, budget, document, worker
 from runner.model import AttemptState, BatchState, DocumentState
@@ -207,10 +207,8 @@ def _money_refused(wish: Claim, row: Any, present: _Present) -> _Refused | None:
 
 
 def _limit_nusd(wish: Claim, scope: str, money: _Money) -> int | None:
-    """What a scope may spend; of a day, the larger of the settings and what a person raised."""
-    by_settings = wish.day_limit_nusd if scope.startswith(DAY) else None
-    given = [limit for limit in (money.limit_nusd, by_settings) if limit is not None]
-    return max(given, default=None)
+    by_settings_nusd = wish.day_limit_nusd if scope.startswith(DAY) else None
+    return larger_limit_nusd(money.limit_nusd, by_settings_nusd)
 
 
 def _spent(wish: Claim, row: Any, scope: str, *, spent_nusd: int, limit_nusd: int) -> _Refused:

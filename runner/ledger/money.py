@@ -54,7 +54,7 @@ def move_money(
 def set_limit(connection: Connection, scope: str, limit_nusd: int) -> None:
     """Set the most that a scope may spend; more than before arms its alert anew."""
     insert_new(connection, budget, [{"scope": scope}])
-    more = budget.c.limit_nusd < limit_nusd
+    more = budget.c.limit_nusd.is_(None) | (budget.c.limit_nusd < limit_nusd)
     connection.execute(
         update(budget)
         .where(budget.c.scope == scope)
@@ -67,3 +67,9 @@ def day_limit_nusd(connection: Connection, *, now_us: int) -> int | None:
     return connection.execute(
         select(budget.c.limit_nusd).where(budget.c.scope == day_scope(now_us))
     ).scalar()
+
+
+def larger_limit_nusd(raised_nusd: int | None, by_settings_nusd: int | None) -> int | None:
+    """What a day may spend: the larger of what a person raised it to and of the settings."""
+    given = [limit for limit in (raised_nusd, by_settings_nusd) if limit is not None]
+    return max(given, default=None)

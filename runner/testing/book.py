@@ -71,10 +71,11 @@ class Prices:
 class Entry:
     """One request to /v1/chat/completions as the provider saw it.
 
-    `received_s` and `finished_s` are the machine's monotonic clock, comparable between processes.
-    `finished_s` is None while the request is in flight. `cost_nusd` is what is billed: 0 unless
-    `paid`. `answered`: the whole body went into an open connection. `usage_sent`: the client could
-    read the token counts from what went out.
+    `received_s`, `begun_s` and `finished_s` are the machine's monotonic clock, comparable between
+    processes. `begun_s` is when its latency began: None while it waits for a place, and for good
+    when it never had one. `finished_s` is None while the request is in flight. `cost_nusd` is what
+    is billed: 0 unless `paid`. `answered`: the whole body went into an open connection.
+    `usage_sent`: the client could read the token counts from what went out.
     """
 
     seq: int
@@ -84,11 +85,13 @@ class Entry:
     document_key: str | None = None
     nth: int = 0  # how often this document has now been seen, refused requests included
     model: str | None = None
+    begun_s: float | None = None
     finished_s: float | None = None
     status: int | None = None  # None: no status line was sent
     fault: str | None = None  # the injected fault, by name
     altered: str | None = None  # the path of the value that a fault changed
     over_limit: bool = False  # refused by the rolling window
+    admitted: bool = False  # let in: the key, the model and the limits had nothing against it
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
@@ -113,14 +116,21 @@ _ENTRY_FIELDS = tuple(part.name for part in fields(Entry))
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The book added up; `by_status` counts "none" where no status line was sent."""
+    """The book added up; `by_status` counts "none" where no status line was sent.
+
+    The two times are the monotonic clock's; None without a request, or before one has finished.
+    """
 
     requests: int = 0
     in_flight: int = 0
     peak_in_flight: int = 0
+    peak_waiting: int = 0  # for a place
     documents: int = 0  # distinct
     documents_paid: int = 0  # distinct
+    admitted: int = 0
     over_limit: int = 0
+    first_received_s: float | None = None
+    last_finished_s: float | None = None
     answered: int = 0
     paid: int = 0
     cost_nusd: int = 0
@@ -153,7 +163,9 @@ class Book:
     def __init__(self, *, path: Path | None = None) -> None:
         self._entries: dict[int, Entry] = {}
         self._open: set[int] = set()
+        self._waiting: set[int] = set()
         self._peak_in_flight = 0
+        self._peak_waiting = 0
         self._file: TextIO | None = path.open("a", encoding="utf-8", buffering=1) if path else None
 
     def open(self, entry: Entry) -> None:
@@ -162,18 +174,32 @@ class Book:
         self._open.add(entry.seq)
         self._peak_in_flight = max(self._peak_in_flight, len(self._open))
 
-    def finish(self, entry: Entry, *, finished_s: float, answered: bool) -> None:
+    def wait(self, seq: int) -> None:
+        """Note that a request stands in line for a place."""
+        if seq in self._open:
+            self._waiting.add(seq)
+            self._peak_waiting = max(self._peak_waiting, len(self._waiting))
+
+    def begin(self, seq: int, *, begun_s: float) -> None:
+        """Note that a request has a place."""
+        if seq in self._open:
+            self._waiting.discard(seq)
+            self._entries[seq] = replace(self._entries[seq], begun_s=begun_s)
+
+    def finish(self, seq: int, *, finished_s: float, answered: bool) -> None:
         """Note how a request ended; one that `clear` removed meanwhile stays removed."""
-        if entry.seq not in self._open:
+        if seq not in self._open:
             return
-        self._open.remove(entry.seq)
+        self._open.remove(seq)
+        self._waiting.discard(seq)
+        entry = self._entries[seq]
         ended = replace(
             entry,
             finished_s=finished_s,
             answered=answered,
             usage_sent=entry.usage_sent and answered,
         )
-        self._entries[entry.seq] = ended
+        self._entries[seq] = ended
         if self._file:
             self._file.write(ended.to_json() + "\n")
 
@@ -185,7 +211,8 @@ class Book:
         """Forget every entry, also those in flight; the file keeps what it has."""
         self._entries.clear()
         self._open.clear()
-        self._peak_in_flight = 0
+        self._waiting.clear()
+        self._peak_in_flight = self._peak_waiting = 0
 
     def close(self) -> None:
         """Close the file; nothing may be noted afterwards."""
@@ -196,13 +223,18 @@ class Book:
         """Add up the book."""
         entries = list(self._entries.values())
         paid = [entry for entry in entries if entry.paid]
+        finished = [entry.finished_s for entry in entries if entry.finished_s is not None]
         return Summary(
             requests=len(entries),
             in_flight=len(self._open),
             peak_in_flight=self._peak_in_flight,
+            peak_waiting=self._peak_waiting,
             documents=len({entry.document_key for entry in entries} - {None}),
             documents_paid=len({entry.document_key for entry in paid}),
+            admitted=sum(entry.admitted for entry in entries),
             over_limit=sum(entry.over_limit for entry in entries),
+            first_received_s=min((entry.received_s for entry in entries), default=None),
+            last_finished_s=max(finished, default=None),
             answered=sum(entry.answered for entry in entries),
             paid=len(paid),
             cost_nusd=sum(entry.cost_nusd for entry in entries),

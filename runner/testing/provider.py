@@ -13,7 +13,15 @@ from .book import Book, Entry, Prices
 from .chat_request import ChatRequest, RequestReader
 from .faults import Occasion
 from .limits import Grant, RollingWindow
-from .outcome import Call, Decision, conclude, duration_text, token_count, tokens_of
+from .outcome import (
+    SECONDS_PER_MINUTE,
+    Call,
+    Decision,
+    conclude,
+    duration_text,
+    token_count,
+    tokens_of,
+)
 from .replies import ApiError, Reply
 from .settings import EVERY_KEY, ProviderSettings
 
@@ -137,9 +145,10 @@ class Provider:
         grant = self._ask_window(call, key)
         headers = self._limit_headers(grant) if grant else {}
         if grant and grant.dimension:
-            refusal = _over_limit(grant, headers)
+            refusal = self._over_limit(grant, headers)
             return _refused(replace(entry, over_limit=True), refusal)
         self._admitted[request.document_key] += 1
+        entry = replace(entry, admitted=True)
         occasion = Occasion(
             document_key=request.document_key,
             document=request.document,
@@ -149,7 +158,8 @@ class Provider:
             nth_request=entry.seq,
         )
         rule = self.settings.faults.rule_for(occasion)
-        return conclude(replace(call, headers=headers, latency_s=self._latency_s()), rule)
+        call = replace(call, entry=entry, headers=headers, latency_s=self._latency_s())
+        return conclude(call, rule)
 
     def _call(self, entry: Entry, request: ChatRequest) -> Call:
         return Call(
@@ -202,16 +212,40 @@ class Provider:
         return window.ask(now_s=call.entry.received_s, tokens=tokens.prompt + tokens.completion)
 
     def _limit_headers(self, grant: Grant) -> dict[str, str]:
+        """The limits as real providers tell them: per minute, whatever the window."""
         headers: dict[str, str] = {}
+        if not self.settings.limit_headers:
+            return headers
         for name, limit, left in (
             ("requests", self.settings.rpm, grant.requests_left),
             ("tokens", self.settings.tpm, grant.tokens_left),
         ):
             if limit is not None:
-                headers[f"x-ratelimit-limit-{name}"] = str(limit)
+                per_min = int(limit * SECONDS_PER_MINUTE / self.settings.window_s)
+                headers[f"x-ratelimit-limit-{name}"] = str(per_min)
                 headers[f"x-ratelimit-remaining-{name}"] = str(left)
                 headers[f"x-ratelimit-reset-{name}"] = duration_text(grant.reset_s)
         return headers
+
+    def _over_limit(self, grant: Grant, headers: dict[str, str]) -> ApiError:
+        """The refusal of a call that the window has no room for."""
+        message = f"Rate limit reached on {grant.dimension}."
+        waiting: dict[str, str] = {}
+        if isinf(grant.retry_after_s):
+            message = f"Request too large: more {grant.dimension} than the limit allows at all."
+        elif self.settings.retry_after:
+            message += f" Please try again in {duration_text(grant.retry_after_s)}."
+            waiting = {
+                "retry-after": str(ceil(grant.retry_after_s)),
+                "retry-after-ms": str(ceil(grant.retry_after_s * 1000)),
+            }
+        return ApiError(
+            429,
+            message,
+            code="rate_limit_exceeded",
+            kind=str(grant.dimension),
+            headers={**headers, **waiting},
+        )
 
     def _latency_s(self) -> float:
         median_ms = self.settings.latency_ms
@@ -228,29 +262,4 @@ def _refused(entry: Entry, error: ApiError) -> Decision:
     return Decision(
         entry=replace(entry, status=error.status),
         reply=Reply(error.status, (error.body,), headers=error.headers),
-    )
-
-
-def _over_limit(grant: Grant, headers: dict[str, str]) -> ApiError:
-    """The refusal of a call that the window has no room for."""
-    if isinf(grant.retry_after_s):
-        message = (
-            f"Request too large: it needs more {grant.dimension} than the limit allows at all."
-        )
-        waiting = {}
-    else:
-        message = (
-            f"Rate limit reached on {grant.dimension}. "
-            f"Please try again in {duration_text(grant.retry_after_s)}."
-        )
-        waiting = {
-            "retry-after": str(ceil(grant.retry_after_s)),
-            "retry-after-ms": str(ceil(grant.retry_after_s * 1000)),
-        }
-    return ApiError(
-        429,
-        message,
-        code="rate_limit_exceeded",
-        kind=str(grant.dimension),
-        headers={**headers, **waiting},
     )

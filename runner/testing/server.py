@@ -15,18 +15,20 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from aiohttp import web
 
 from .faults import Transport
 from .outcome import Decision
+from .places import Places
 from .provider import Arrival, Provider
 from .replies import JSON_TYPE, ApiError
 
 HOST = "127.0.0.1"
 BACKLOG = 4_096
+OK = 200
 SHUTDOWN_S = 0.5
 # linger on, for 0 s: closing sends a reset instead of an orderly end
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -65,6 +67,7 @@ class _Handler:
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
+        self._places = Places(count=provider.settings.serve_at_once)
         self._routes: dict[tuple[str, str], Callable[[web.BaseRequest], web.Response]] = {
             ("GET", "/_book"): self._book,
             ("GET", "/_book/summary"): self._summary,
@@ -101,14 +104,30 @@ class _Handler:
         response = _response(decision)
         answered = False
         try:
-            answered = await _deliver(request, response, decision)
+            answered = await self._serve(request, response, decision)
         except ConnectionError:
             pass  # the client went away while it was being answered: the entry says so
         finally:
             self._provider.book.finish(
-                decision.entry, finished_s=time.monotonic(), answered=answered
+                decision.entry.seq, finished_s=time.monotonic(), answered=answered
             )
         return response
+
+    async def _serve(
+        self, request: web.BaseRequest, response: web.StreamResponse, decision: Decision
+    ) -> bool:
+        """Deliver a refusal at once, and anything else from a place, the slower the fuller."""
+        if decision.reply.status != OK:
+            return await _deliver(request, response, decision)
+        book, seq = self._provider.book, decision.entry.seq
+        if self._places.full:
+            book.wait(seq)
+        async with self._places.one() as serving:
+            book.begin(seq, begun_s=time.monotonic())
+            slower = 1 + self._provider.settings.batch_slowdown * (serving - 1)
+            delivery = decision.delivery
+            delivery = replace(delivery, latency_s=delivery.latency_s * slower)
+            return await _deliver(request, response, replace(decision, delivery=delivery))
 
     def _book(self, _request: web.BaseRequest) -> web.Response:
         lines = (entry.to_json() + "\n" for entry in self._provider.book.entries())
@@ -138,6 +157,7 @@ class _Handler:
             self._provider.apply(settings.changed(changes))
         except (ValueError, AttributeError) as error:
             raise ApiError(400, f"nothing was changed: {error}") from error
+        self._places.resize(self._provider.settings.serve_at_once)
         if clear:
             self._provider.clear()
         return _json_response(self._provider.settings.model_dump_json().encode())

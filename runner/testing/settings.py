@@ -43,6 +43,10 @@ class ProviderSettings(PriceList):
     rpm: int | None = Field(default=None, ge=1)  # requests in any `window_s`
     tpm: int | None = Field(default=None, ge=1)  # tokens in any `window_s`
     window_s: float = Field(default=60.0, gt=0)
+    limit_headers: bool = True  # whether x-ratelimit-* headers are sent
+    retry_after: bool = True  # whether a refusal over the limit says when to come back
+    serve_at_once: int | None = Field(default=None, ge=1)  # places; the others wait in line
+    batch_slowdown: float = Field(default=0.0, ge=0)  # latency x (1 + this x others being served)
     seed: int = 0  # of the latencies
     models: tuple[str, ...] = ()  # served; empty: every name is
     gone_models: tuple[str, ...] = ()  # 404 model_not_found

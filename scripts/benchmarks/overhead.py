@@ -23,30 +23,26 @@ from pathlib import Path
 import psutil
 
 from runner.batches import Request, plan, submit
-from runner.budget import PriceList
 from runner.config import Settings
 from runner.keys import Ticket, new_id
 from runner.ledger import Ledger
-from runner.ledger.audit import audit
 from runner.ledger.engine import sqlite_url
 from runner.ledger.feeding import Feed, feed
 from runner.ledger.gate import Claim, claim
 from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
-from runner.ledger.standing import state_counts
 from runner.ledger.work import load
 from runner.ledger.workers import WorkerRow, register, take_lead
 from runner.loaders import from_iterable
-from runner.model import AttemptState, Call, DocumentState, Done, History, RawAnswer, Usage
+from runner.model import AttemptState, Call, Done, RawAnswer, Usage
 from runner.pinned import PinnedJobs
-from runner.prepare import prepare
 from runner.provider import OpenAIProvider
 from runner.queue import Road
 from runner.servers.valkey import use_valkey
 from runner.testing.control import ProviderProcess
 from runner.testing.documents import generate_documents
+from scripts.benchmarks.homes import MODEL, check_all_done, environment, prepared, submit_all
 
 SLOTS = 100
-MODEL = "gpt-5-mini"
 WORK = [sys.executable, "-m", "runner.cli", "work", "--until-empty"]
 
 
@@ -59,24 +55,10 @@ class Figure:
     redis_cpu_s: float = 0.0
 
 
-def environment(home: Path, base_url: str) -> dict[str, str]:
-    """A child's environment: its own home, the test provider, no settings from outside."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNNER_")}
-    return kept | {
-        "RUNNER_HOME": str(home),
-        "OPENAI_BASE_URL": base_url,
-        "OPENAI_API_KEY": "test",
-        "RUNNER_CONFIG": os.devnull,
-    }
-
-
 def run_runner(documents: list[tuple[str, str]], base_url: str, home: Path) -> Figure:
     """One worker process does a submitted batch; submission is not part of the figure."""
     env = environment(home, base_url)
-    settings = Settings.load(env=env)
-    ledger = Ledger(sqlite_url(settings.ledger_path))
-    planned, _ = plan(Request(job="invoice", batch="bench"), PinnedJobs(()))
-    submit(ledger, planned, from_iterable(documents))
+    ledger = submit_all(documents, env)
     with use_valkey(home):
         redis = _server(home)
         redis_before = sum(redis.cpu_times()[:2])
@@ -87,12 +69,8 @@ def run_runner(documents: list[tuple[str, str]], base_url: str, home: Path) -> F
         )
         wall_s = time.perf_counter() - began_s
         redis_s = sum(redis.cpu_times()[:2]) - redis_before
-    with ledger.snapshot() as connection:
-        counts = state_counts(connection, None)
-        problems = audit(connection).problems
+    check_all_done(ledger, count=len(documents))
     ledger.close()
-    if counts[DocumentState.DONE] != len(documents) or problems:
-        raise SystemExit(f"void: {counts} {problems}")
     return Figure(cpu_s=used, wall_s=wall_s, redis_cpu_s=redis_s)
 
 
@@ -253,24 +231,14 @@ def main() -> None:
         parts = {
             "start": measure_start(root / "start", server.base_url),
             "client": asyncio.run(
-                measure_client(_bodies(documents), server.base_url, root / "client")
+                measure_client(
+                    [call.body for call in prepared(documents)], server.base_url, root / "client"
+                )
             ),
             "queue": asyncio.run(measure_queue(len(documents), root / "queue")),
             "ledger": asyncio.run(measure_ledger(documents, root / "l")),
         }
     print_table(options.documents, runner, plain, parts)
-
-
-def _bodies(documents: list[tuple[str, str]]) -> list[bytes]:
-    settings = Settings.load(env={"RUNNER_CONFIG": os.devnull})
-    pinned = PinnedJobs(()).live("invoice", version=None, models=())
-    prices = PriceList(settings)
-    return [
-        prepare(
-            pinned, text=text, history=History(), reask=(), settings=settings, prices=prices
-        ).body
-        for _, text in documents
-    ]
 
 
 def print_table(

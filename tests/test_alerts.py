@@ -1,0 +1,216 @@
+"""Alerts: each told once, at 80 % of a limit and at a pause, and a command that harms nothing."""
+
+import json
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import runner.alerts
+from runner.alerts import Alerts
+from runner.config import AlertSettings, BudgetSettings, Settings
+from runner.errors import ConfigError
+from runner.ledger.alerts import Alert, take_alerts
+from runner.ledger.calls import events
+from runner.ledger.control import raise_day_budget, resume_batch
+from runner.ledger.money import budget_scope, day_scope, set_limit
+from runner.ledger.pausing import pause_batch
+from tests.ledgers import HOLD_NUSD, World, open_world
+
+LIMIT_NUSD = 10 * HOLD_NUSD
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with open_world(tmp_path) as world:
+        yield world
+
+
+def spend(world: World, nusd: int, *, name: str = "b", **plan: Any) -> None:
+    """One document of a batch done at this cost."""
+    batch = world.batch(name, **plan)
+    world.add(batch, f"{name} {world.now_us}")
+    worker = world.worker()
+    world.sql("UPDATE leader SET worker_id = :me", me=worker.id)
+    (ticket,) = world.feed(worker)
+    assert world.finish(world.claim(ticket, worker), cost_nusd=nusd)
+
+
+def taken(world: World, *, day_limit_nusd: int | None = None) -> list[Alert]:
+    with world.ledger.transaction() as connection:
+        return take_alerts(connection, day_limit_nusd=day_limit_nusd, now_us=world.tick())
+
+
+def test_a_batch_is_told_of_once_when_80_percent_of_its_budget_are_spent(world: World) -> None:
+    spend(world, LIMIT_NUSD * 8 // 10 - 1, budget_nusd=LIMIT_NUSD)
+    assert taken(world) == []
+    spend(world, 1)
+    (alert,) = taken(world)
+    assert (alert.kind, alert.batch, alert.spent_nusd, alert.limit_nusd) == (
+        "budget_alert",
+        "b",
+        8_000,
+        LIMIT_NUSD,
+    )
+    assert alert.scope == budget_scope(world.batch("b").id)
+    assert alert.message.startswith("budget of batch b: 0.0000 of 0.0000 USD spent")
+    spend(world, 1)
+    assert taken(world) == []
+    with world.ledger.snapshot() as connection:
+        (event,) = events(connection)
+    assert (event.kind, event.message) == ("budget_alert", alert.message)
+
+
+def test_a_raised_budget_is_told_of_anew_and_the_same_one_is_not(world: World) -> None:
+    spend(world, LIMIT_NUSD, budget_nusd=LIMIT_NUSD)
+    assert len(taken(world)) == 1
+    scope = budget_scope(world.batch("b").id)
+    for limit_nusd, told in ((LIMIT_NUSD, 0), (LIMIT_NUSD + 1, 1), (LIMIT_NUSD, 0)):
+        with world.ledger.transaction() as connection:
+            set_limit(connection, scope, limit_nusd)
+        assert len(taken(world)) == told
+
+
+def test_a_day_is_told_of_by_the_settings_or_by_what_a_person_raised(world: World) -> None:
+    spend(world, LIMIT_NUSD)
+    assert taken(world) == []
+    assert taken(world, day_limit_nusd=2 * LIMIT_NUSD) == []
+    (alert,) = taken(world, day_limit_nusd=LIMIT_NUSD)
+    assert (alert.scope, alert.batch) == (day_scope(world.now_us), None)
+    assert "budget of the day 2023-11-14: " in alert.message
+    with world.ledger.transaction() as connection:
+        raise_day_budget(connection, LIMIT_NUSD + 1, now_us=world.tick())
+    assert taken(world, day_limit_nusd=LIMIT_NUSD)[0].limit_nusd == LIMIT_NUSD + 1
+
+
+def test_a_past_day_is_not_told_of(world: World) -> None:
+    spend(world, LIMIT_NUSD)
+    world.now_us += 86_400_000_000
+    assert taken(world, day_limit_nusd=LIMIT_NUSD) == []
+
+
+def test_a_pause_is_told_of_once_unless_a_person_made_it_or_ended_it(world: World) -> None:
+    own, by_day, by_hand, over = (world.batch(name) for name in ("a", "b", "c", "d"))
+    day = day_scope(world.now_us)
+    spend(world, 5, name="b")
+    with world.ledger.transaction() as connection:
+        pause_batch(connection, own.id, "budget spent", now_us=world.tick())
+        pause_batch(connection, by_day.id, "day spent", now_us=world.tick(), scope=day)
+        pause_batch(connection, by_hand.id, "wait", now_us=world.tick(), by_person=True)
+        pause_batch(connection, over.id, "budget spent", now_us=world.tick())
+        resume_batch(connection, over, budget_nusd=None, now_us=world.tick())
+    first, second = taken(world, day_limit_nusd=100)
+    assert (first.kind, first.scope, first.message) == (
+        "batch_paused",
+        budget_scope(own.id),
+        "batch a is paused: budget spent",
+    )
+    assert (second.scope, second.batch, second.spent_nusd, second.limit_nusd) == (
+        day,
+        "b",
+        5,
+        100,
+    )
+    assert taken(world, day_limit_nusd=100) == []
+
+
+# ------------------------------------------------------------ the command
+
+
+def command(folder: Path, code: str) -> Settings:
+    """Settings whose alert command runs this code; `lines` is a file beside it."""
+    script = folder / "alert me.py"
+    script.write_text(
+        f"import pathlib, sys, time\nlines = open({str(folder / 'told')!r}, 'a')\n{code}"
+    )
+    script.chmod(stat.S_IRWXU)
+    return Settings(
+        home=folder,
+        budget=BudgetSettings(day_usd=LIMIT_NUSD / 1e9),
+        alerts=AlertSettings(command=f"{sys.executable} '{script}'"),
+    )
+
+
+def told(folder: Path) -> list[str]:
+    return (folder / "told").read_text().splitlines()
+
+
+APPEND = "lines.write(sys.stdin.read())\n"
+
+
+async def tell(world: World, settings: Settings) -> None:
+    alerts = Alerts(world.ledger, settings, clock_s=lambda: world.now_us / 1e6)
+    await alerts.look()
+    await alerts.finish()
+    await alerts.finish()
+
+
+async def test_the_command_reads_one_line_of_json(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spend(world, LIMIT_NUSD)
+    await tell(world, command(tmp_path, APPEND))
+    (line,) = told(tmp_path)
+    assert json.loads(line) == {
+        "kind": "budget_alert",
+        "scope": "day:2023-11-14",
+        "batch": None,
+        "spent_usd": 0.00001,
+        "limit_usd": 0.00001,
+        "message": "budget of the day 2023-11-14: 0.0000 of 0.0000 USD spent; no call is begun "
+        "that could exceed it",
+        "at": "2023-11-14T22:13:20Z",
+    }
+    assert capsys.readouterr().err.count("runner: budget of the day 2023-11-14") == 1
+
+
+FAILS = ("lines.write('x\\n'); lines.flush(); sys.exit(3)\n", "ended with exit code 3")
+HANGS = ("lines.write('x\\n'); lines.flush(); time.sleep(60)\n", "took longer than 1 s")
+
+
+@pytest.mark.parametrize(("code", "trouble"), [FAILS, HANGS], ids=["fails", "hangs"])
+async def test_a_command_that_fails_or_hangs_is_tried_twice_and_harms_nothing(
+    world: World,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    code: str,
+    trouble: str,
+) -> None:
+    monkeypatch.setattr(runner.alerts, "COMMAND_MAX_S", 1.0)
+    spend(world, LIMIT_NUSD)
+    began_s = time.monotonic()
+    await tell(world, command(tmp_path, code))
+    assert time.monotonic() - began_s < 10
+    assert len(told(tmp_path)) == 2
+    assert capsys.readouterr().err.count(trouble) == 2
+
+
+async def test_a_command_that_does_not_exist_is_named(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spend(world, LIMIT_NUSD, budget_nusd=LIMIT_NUSD)
+    settings = Settings(home=tmp_path, alerts=AlertSettings(command="/nowhere/at-all --now"))
+    await tell(world, settings)
+    assert "'/nowhere/at-all --now' cannot be started" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ['command = ""', 'command = "\'open"', "commands = 1"])
+def test_a_command_that_cannot_be_read_is_refused_with_its_place(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "runner.toml"
+    path.write_text(f"[alerts]\n{line}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"runner\.toml: alerts\.command"):
+        Settings.load(env={"RUNNER_CONFIG": str(path)})
+
+
+@pytest.mark.parametrize("line", ["day_usd = 0", "day_usd = inf", "document_usd = -1"])
+def test_a_budget_that_is_no_amount_is_refused_with_its_place(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "runner.toml"
+    path.write_text(f"[budget]\n{line}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"runner\.toml: budget\.(day|document)_usd"):
+        Settings.load(env={"RUNNER_CONFIG": str(path)})
