@@ -40,10 +40,15 @@ from runner.suspect import take_suspect
 
 BUSY_TICK_S = 0.05
 IDLE_TICK_S = 0.2
+BUSY_FED = 20  # every feeding is a commit: fewer documents than that wait for the next tick
 LOOK_ROUND_S = 1.0
 # documents on the road for each slot of the fleet: one in its slot, one on its way
 WINDOW_PER_SLOT = 2
 WINDOW_MIN = 20
+# documents on the road that wait for their model's limits: of so many seconds, and at least
+AHEAD_S = 2.0
+READY_LEAST = 10
+READY_PER_WORKER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +80,12 @@ class Feeder:
         home: Path,
         policy_of: Callable[[str, int], Policy],
         alerts: Alerts,
+        starts_per_s: Callable[[str], float],
         clock_s: Callable[[], float] = time.time,
         rng: random.Random,
     ) -> None:
         self._ledger = ledger
+        self._starts_per_s = starts_per_s
         self._road = road
         self._heart = heart
         self._judge = Judge(host=heart.host, monotonic=time.monotonic)
@@ -98,7 +105,7 @@ class Feeder:
                 looked_s = time.monotonic()
                 await self._look_round()
             fed = await self._feed() if self.fleet.leads else 0
-            await asyncio.sleep(BUSY_TICK_S if fed else IDLE_TICK_S)
+            await asyncio.sleep(BUSY_TICK_S if fed >= BUSY_FED else IDLE_TICK_S)
 
     async def retire(self) -> None:
         """Leave the lead to another worker at once; the last one takes what nobody holds back."""
@@ -236,7 +243,12 @@ class Feeder:
             )
 
     async def _feed(self) -> int:
-        wish = Feed(worker_id=self._heart.row.id, window=self.fleet.window, now_us=self._now_us())
+        wish = Feed(
+            worker_id=self._heart.row.id,
+            window=self.fleet.window,
+            now_us=self._now_us(),
+            ready_max=self._ready_max,
+        )
         tickets = await self._ledger.write(feed, wish)
         try:
             await self._road.push(tickets)
@@ -245,6 +257,11 @@ class Feeder:
             self._heart.hinder(ROAD, f"Redis away: {error}")
             await asyncio.sleep(LOOK_ROUND_S)
         return len(tickets)
+
+    def _ready_max(self, model: str) -> float:
+        """How many documents of a model may wait on the road: what its limits let start soon."""
+        least = max(READY_LEAST, READY_PER_WORKER * len(self.fleet.workers))
+        return max(least, AHEAD_S * self._starts_per_s(model))
 
     def _now_us(self) -> int:
         return round(self._clock_s() * 1e6)

@@ -27,7 +27,7 @@ from runner.ledger.engine import sqlite_url
 from runner.ledger.gate import Release, release
 from runner.ledger.outages import RunOfFailures, forgive
 from runner.ledger.standing import has_open_documents
-from runner.limiter import Calendar, Limiter, Outage
+from runner.limiter import Calendar, Limiter, Outage, starts_per_s
 from runner.limitwatch import LimitWatch
 from runner.meter import TokenMeter
 from runner.pinned import PinnedJobs
@@ -140,6 +140,7 @@ class WorkerProcess:
             home=self._settings.home,
             policy_of=jobs.policy,
             alerts=Alerts(self._ledger, self._settings, clock_s=self._clock_s),
+            starts_per_s=lambda model: starts_per_s(self._settings.model(model)),
             clock_s=self._clock_s,
             rng=self._rng,
         )
@@ -210,7 +211,9 @@ class WorkerProcess:
         """Run an arq worker, and another one whenever Redis has ended it."""
         wait_s = ROAD_RETRY_FIRST_S
         while not self._stop.is_set():
-            self._arq = self._road.make_worker(self._extract, slots=self._options.slots)
+            self._arq = self._road.make_worker(
+                self._extract, slots=self._options.slots, place=self._place
+            )
             began_s = time.monotonic()
             try:
                 await self._arq.async_run()
@@ -226,6 +229,12 @@ class WorkerProcess:
                 await asyncio.sleep(wait_s)
                 wait_s = min(ROAD_RETRY_MAX_S, 2 * wait_s)
                 back = await self._return_to_road()
+
+    def _place(self) -> tuple[int, int]:
+        """Which one of the working workers this is, and of how many."""
+        working = [one.id for one in self._feeder.fleet.workers if one.state == "working"]
+        me = self._heart.row.id
+        return (working.index(me), len(working)) if me in working else (0, 1)
 
     async def _return_to_road(self) -> bool:
         """After Redis was away: be sure it runs, and clear what it says this worker holds.

@@ -1,9 +1,11 @@
 """Puts queued documents on the road in fair shares, and takes back what got stuck there."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
+from math import inf
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
@@ -17,18 +19,25 @@ from runner.model import AttemptState, BatchState, DocumentState, History
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """A leader's wish to have at most `window` documents on the road and in calls."""
+    """A leader's wish to have at most `window` documents on the road and in calls.
+
+    Of those whose first model is `m`, at most `ready_max(m)` wait on the road: more would only fill
+    slots, where they keep documents of other models from being called.
+    """
 
     worker_id: str
     window: int
     now_us: int
+    ready_max: Callable[[str], float] = lambda _: inf
 
 
 @dataclass(slots=True)
 class _Share:
     batch_id: str
     weight: int
+    model: str  # the first of its ladder
     on_road: int
+    ready: int
     waiting: Iterator[Any]
 
 
@@ -43,12 +52,12 @@ def feed(connection: Connection, feeds: Sequence[Feed]) -> list[list[Ticket]]:
 def _feed(connection: Connection, wish: Feed) -> list[Ticket]:
     if not _leads(connection, wish.worker_id):
         return []
-    on_road = _on_road(connection)
-    room = wish.window - sum(on_road.values())
+    on_road, ready = _on_road(connection)
+    room = wish.window - on_road.total()
     if room <= 0:
         return []
-    shares = _shares(connection, on_road, room=room, now_us=wish.now_us)
-    chosen = list(_deal(shares, room))
+    shares = _shares(connection, on_road, ready, room=room, now_us=wish.now_us)
+    chosen = list(_deal(shares, room, ready_max=wish.ready_max))
     if chosen:
         connection.execute(_READY, [{"key": row.id} for row in chosen])
     return [Ticket(row.id, row.turn + 1) for row in chosen]
@@ -61,13 +70,20 @@ _READY = (
 )
 
 
-def _on_road(connection: Connection) -> dict[str, int]:
+def _on_road(connection: Connection) -> tuple[Counter[str], Counter[str]]:
+    """By batch: documents on the road and in calls, and those of them that wait for a call."""
     rows = connection.execute(
-        select(document.c.batch_id, func.count())
+        select(document.c.batch_id, document.c.state, func.count())
         .where(document.c.state.in_([DocumentState.READY, DocumentState.RUNNING]))
-        .group_by(document.c.batch_id)
+        .group_by(document.c.batch_id, document.c.state)
     )
-    return dict(rows.all())
+    on_road: Counter[str] = Counter()
+    ready: Counter[str] = Counter()
+    for batch_id, state, count in rows:
+        on_road[batch_id] += count
+        if state == DocumentState.READY:
+            ready[batch_id] += count
+    return on_road, ready
 
 
 def _waiting_batches(connection: Connection) -> Iterator[str]:
@@ -86,28 +102,35 @@ def _waiting_batches(connection: Connection) -> Iterator[str]:
 
 
 def _shares(
-    connection: Connection, on_road: dict[str, int], *, room: int, now_us: int
+    connection: Connection,
+    on_road: Counter[str],
+    ready: Counter[str],
+    *,
+    room: int,
+    now_us: int,
 ) -> list[_Share]:
-    weights = {
-        row.id: row.weight
+    rows = [
+        row
         for some in chunks(_waiting_batches(connection))
         for row in connection.execute(
-            select(batch.c.id, batch.c.weight).where(
+            select(batch.c.id, batch.c.weight, batch.c.models_json).where(
                 # of a cancelled one only paid answers wait, to be read for their cost
                 batch.c.id.in_(some),
                 batch.c.state.in_([BatchState.ACTIVE, BatchState.CANCELLED]),
             )
         )
-    }
-    page = 1 + 2 * room // max(1, len(weights))
+    ]
+    page = 1 + 2 * room // max(1, len(rows))
     return [
         _Share(
-            batch_id,
-            weight,
-            on_road.get(batch_id, 0),
-            _due(connection, batch_id, page=page, now_us=now_us),
+            row.id,
+            row.weight,
+            json.loads(row.models_json)[0],
+            on_road[row.id],
+            ready[row.id],
+            _due(connection, row.id, page=page, now_us=now_us),
         )
-        for batch_id, weight in weights.items()
+        for row in rows
     ]
 
 
@@ -141,17 +164,24 @@ def _due_of_kind(
         offset += page
 
 
-def _deal(shares: Iterable[_Share], room: int) -> Iterator[Any]:
+def _deal(
+    shares: Sequence[_Share], room: int, *, ready_max: Callable[[str], float]
+) -> Iterator[Any]:
     """Give one place at a time to the batch that has the fewest for its weight."""
+    ready: Counter[str] = Counter()
+    for share in shares:
+        ready[share.model] += share.ready
     line = [(share.on_road / share.weight, share.batch_id, share) for share in shares]
     heapify(line)
     while room and line:
         _, batch_id, poorest = line[0]
-        row = next(poorest.waiting, None)
+        full = ready[poorest.model] >= ready_max(poorest.model)
+        row = None if full else next(poorest.waiting, None)
         if row is None:
             heappop(line)
             continue
         poorest.on_road += 1
+        ready[poorest.model] += 1
         heapreplace(line, (poorest.on_road / poorest.weight, batch_id, poorest))
         room -= 1
         yield row

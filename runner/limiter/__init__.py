@@ -3,7 +3,7 @@
 from runner.limiter.calendar import CALENDAR_ERRORS, Calendar
 from runner.limiter.grants import CUT_OFF, TAKEN_BACK, Ended, Ending, Grant, Postponed
 from runner.limiter.limiter import Limiter
-from runner.limiter.limits import OverLimitError
+from runner.limiter.limits import OverLimitError, starts_per_s
 from runner.limiter.line import Outage
 from runner.limiter.use import LaneUse
 
@@ -20,4 +20,5 @@ __all__ = [
     "Outage",
     "OverLimitError",
     "Postponed",
+    "starts_per_s",
 ]

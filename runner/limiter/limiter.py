@@ -59,8 +59,11 @@ class Limiter:
         return grant
 
     async def until_start(self, grant: Grant) -> None:
-        """Wait for the exact moment that a grant is for."""
+        """Wait for the exact moment that a grant is for; all that comes before a call is done."""
         early_s = grant.start_s - asyncio.get_running_loop().time()
+        line = self._lines.get(grant.lane.id)
+        if line is not None and grant.own is None:
+            line.lead.note(early_s)
         if early_s > 0:
             await asyncio.sleep(early_s)
 

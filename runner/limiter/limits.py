@@ -1,7 +1,11 @@
 """What a model's limits amount to in one window of its provider."""
 
+from math import inf
+
 from runner.config import ModelSettings
 from runner.errors import RunnerError
+
+SMALL_CALL_TOKENS = 250  # fewer than the instructions and the schema of an extraction
 
 
 class OverLimitError(RunnerError):
@@ -28,3 +32,16 @@ def refuse_oversize(model: str, limits: ModelSettings, *, tokens: int) -> None:
             "may start; shorten the document, lower max_output_tokens, or raise tpm in "
             "runner.toml if the provider allows more"
         )
+
+
+def starts_per_s(limits: ModelSettings) -> float:
+    """At most so many calls a second can start under these limits; infinite without any.
+
+    Concurrency counts as if every call took a second, tokens as if every call were small.
+    """
+    bounds = [
+        inf if limits.rpm is None else limits.rpm / 60,
+        inf if limits.tpm is None else limits.tpm / 60 / SMALL_CALL_TOKENS,
+        inf if limits.max_concurrency is None else limits.max_concurrency,
+    ]
+    return min(bounds)

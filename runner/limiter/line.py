@@ -1,7 +1,7 @@
 """One lane's waiting line in this process, and the pump that asks the calendar on its behalf.
 
 Callers wait in the order of their arrival. One task, the pump, sends the head of the line to the
-calendar, which answers with exact start times; each caller is let go `LEAD_S` before its own, so
+calendar, which answers with exact start times; each caller is let go a little before its own, so
 that what has to be durable before a call is so when its time has come. A pause, or a breaker that
 opens, takes back every start that has not come yet. While Redis is away the process keeps to its
 own share of the limits, for a bounded time.
@@ -32,13 +32,15 @@ from runner.limiter.grants import Ended, Ending, Grant
 from runner.limiter.knee import Epoch, Knee, first, is_over, next_limit
 from runner.limiter.process import Pass, ProcessLimiter
 
-LEAD_S = 0.15  # the gate's transaction takes less than that, as long as the disk is not busy
+LEAD_S = (0.05, 0.4)  # at least, and at most
 POLL_S = 0.2  # between two questions while something is going on
 TOGETHER_S = 0.02  # newcomers of so long are asked for together
 ASK_MAX = 100
 ALONE_MAX_S = 60.0  # so long a process limits itself while Redis is away; then it waits
 AWAY_POLL_S = 0.5
 REFUSED_S = 1.0  # the pause after a refusal that does not say how long
+LEAD_ROOM = 1.5
+LEAD_FADES = 0.02
 CLOCK_TRUSTED_S = 30.0
 CALLS_MAX = 2_000  # at once, however much a server seems to bear
 
@@ -84,6 +86,22 @@ class _Notes:
 
     def __bool__(self) -> bool:
         return bool(self.corrections or self.heard or self.done)
+
+
+class Lead:
+    """How long before its start a caller is let go: what comes before a call takes that long.
+
+    The longest time of late counts, and fades: one slow commit is soon followed by others.
+    """
+
+    def __init__(self) -> None:
+        self.s = sum(LEAD_S) / 2
+
+    def note(self, early_s: float) -> None:
+        """A caller was ready so long before its start; negative: too late."""
+        needed_s = self.s - early_s
+        faded_s = self.s + (needed_s * LEAD_ROOM - self.s) * LEAD_FADES
+        self.s = min(LEAD_S[1], max(LEAD_S[0], needed_s * LEAD_ROOM, faded_s))
 
 
 class _Clock:
@@ -133,6 +151,7 @@ class Line:
     ) -> None:
         self.lane = lane
         self.is_open = False  # the breaker
+        self.lead = Lead()
         self._limits = limits
         self._calendar = calendar
         self._own = own
@@ -436,7 +455,7 @@ class Line:
             self._waiting.remove(waiter)
             self._granted[waiter.number] = waiter
             waiter.start_s = self._clock.loop_s(waiter.start_us)
-            waiter.timer = loop.call_at(waiter.start_s - LEAD_S, self._let_go, waiter)
+            waiter.timer = loop.call_at(waiter.start_s - self.lead.s, self._let_go, waiter)
 
     async def _judge(self, seen: EpochSeen) -> None:
         """Set the concurrency of an adaptive lane anew when its epoch has told enough."""
