@@ -143,6 +143,17 @@ async def test_the_exact_bytes_go_out_once_with_key_and_attempt_id() -> None:
         assert line.lower() in head.lower().split("\r\n")
 
 
+async def test_a_large_request_goes_out_in_its_exact_bytes_with_its_length() -> None:
+    body = b'{"model":"m","messages":"' + b"\xc3\xa9" * 1_000_000 + b'"}'
+    async with serving(answer(b"{}")) as server, asking(server.url) as asked:
+        got = await asked.call(Call(attempt_id="a1", model="m", body=body, deadline_s=5.0))
+    assert isinstance(got, RawAnswer)
+    [(head, sent)] = server.requests
+    assert sent == body
+    assert f"content-length: {len(body)}" in head.lower().split("\r\n")
+    assert "transfer-encoding" not in head.lower()
+
+
 @pytest.mark.parametrize(
     "status", ["200 OK", "400 Bad Request", "429 Slow", "500 Oops", "529 Full"]
 )
