@@ -25,15 +25,14 @@ from runner.lanes import Lanes
 from runner.ledger import Ledger
 from runner.ledger.engine import sqlite_url
 from runner.ledger.gate import Release, release
-from runner.ledger.outages import RunOfFailures, forgive
 from runner.ledger.standing import has_open_documents
-from runner.limiter import Calendar, Limiter, Outage, starts_per_s
+from runner.limiter import Calendar, Limiter, starts_per_s
 from runner.limitwatch import LimitWatch
 from runner.meter import TokenMeter
+from runner.outages import Outages
 from runner.pinned import PinnedJobs
 from runner.pipeline import Pipeline, Tools
 from runner.queue import ROAD_ERRORS, Road
-from runner.retry import FREE_IN_OUTAGE
 from runner.suspect import Suspect
 
 ROAD_RETRY_FIRST_S = 0.1
@@ -41,7 +40,6 @@ ROAD_RETRY_MAX_S = 2.0
 EMPTY_CHECK_S = 0.5
 DRAIN_MARGIN_S = 5.0
 CANCEL_AGAIN_S = 0.2
-FORGIVE_AFTER_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +76,6 @@ class WorkerProcess:
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
         self._arq: Worker | None = None
-        self._forgiving: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Work until drained. Raises RoadError or LedgerError when it cannot even begin."""
@@ -100,12 +97,13 @@ class WorkerProcess:
         self._heart = Heart(self._ledger, slots=self._options.slots, clock_s=self._clock_s)
         jobs = PinnedJobs(self._settings.job_folders)
         redis_url = await self._endpoints.redis_url()
+        self._outages = Outages(self._ledger, clock_s=self._clock_s)
         calendar = Calendar(redis_url, ledger_id=self._ledger.id)
         self._limiter = Limiter(
             self._settings,
             calendar=calendar,
             process=lambda: self._heart.row.id,
-            on_outage=self._note_outage,
+            on_outage=self._outages.begin,
         )
         self._limit_watch = LimitWatch(
             self._ledger,
@@ -161,27 +159,6 @@ class WorkerProcess:
     def _note_hindrance(self, why: str) -> None:
         if self._heart.hinder(JOB, why):
             sys.stderr.write(f"runner: {why}\n")
-
-    def _note_outage(self, outage: Outage) -> None:
-        """A provider is out: what its failures were charged so far is given back."""
-        sys.stderr.write(
-            f"runner: {outage.lane.model} at {outage.lane.server} fails again and again; one call "
-            "every 10 s tries whether it is back\n"
-        )
-        task = asyncio.create_task(self._forgive(outage))
-        self._forgiving.add(task)
-        task.add_done_callback(self._forgiving.discard)
-
-    async def _forgive(self, outage: Outage) -> None:
-        since_us = round((self._clock_s() - outage.since_s) * 1e6)
-        await asyncio.sleep(FORGIVE_AFTER_S)  # outcomes of these very failures are being written
-        run = RunOfFailures(
-            lane=outage.lane,
-            since_us=since_us,
-            faults=FREE_IN_OUTAGE,
-            now_us=round(self._clock_s() * 1e6),
-        )
-        await self._ledger.write_one(lambda connection: forgive(connection, run))
 
     # ------------------------------------------------------------ work
 
@@ -299,7 +276,7 @@ class WorkerProcess:
         await asyncio.gather(*waiting, return_exceptions=True)
         await self._feeder.retire()
         await self._let_calls_finish()
-        await asyncio.gather(*self._forgiving)
+        await self._outages.finish()
         with suppress(LedgerError):
             await self._limit_watch.look()
         await self._limiter.aclose()

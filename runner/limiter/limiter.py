@@ -7,7 +7,7 @@ from itertools import count
 from runner.config import ModelSettings, Settings
 from runner.lanes import Lane
 from runner.limiter.calendar import Calendar
-from runner.limiter.grants import Ending, Grant, Postponed
+from runner.limiter.grants import TAKEN_BACK, Ending, Grant, Postponed
 from runner.limiter.limits import refuse_oversize
 from runner.limiter.line import Line, Outage, end_alone
 from runner.limiter.process import ProcessLimiter
@@ -51,11 +51,14 @@ class Limiter:
         limits = self._limits(lane)
         refuse_oversize(lane.model, limits, tokens=tokens)
         budget = self._budget(lane)
-        if retry and not await budget.take():
-            return Postponed(budget.postponed_s)
+        if retry and not budget.has_room():
+            return Postponed(budget.postpone())
         grant = await self._wait(lane, limits, tokens=tokens)
         if not retry:
             budget.note_first()
+        elif not await budget.take():  # others were quicker while this one waited
+            self.end(grant, TAKEN_BACK)
+            return Postponed(budget.postpone())
         return grant
 
     async def until_start(self, grant: Grant) -> None:

@@ -38,22 +38,33 @@ class RetryBudget:
         self._first.append(_now_s())
         self._forget()
 
-    async def take(self) -> bool:
-        """Whether a retry may be made now; it is counted when it may. Never waits."""
+    def has_room(self) -> bool:
+        """Whether a retry may be made now."""
         self._forget()
-        if len(self._retries) + 1 <= SHARE * len(self._first):
+        return self._within_share() or self._floor.has_capacity()
+
+    async def take(self) -> bool:
+        """Count a retry, if one may be made now. Never waits."""
+        self._forget()
+        if self._within_share():
             self._retries.append(_now_s())
             return True
         if self._floor.has_capacity():
             await self._floor.acquire()  # at once: nobody else is between the two
             return True
-        self._denied.append(_now_s())
         return False
 
-    @property
-    def postponed_s(self) -> float:
-        """How long one that was denied had better wait, so that the denied do not all come back."""
-        return min(POSTPONED_MAX_S, POSTPONED_S * max(1, len(self._denied)))
+    def postpone(self) -> float:
+        """A retry was denied: how many seconds it had better wait.
+
+        Longer the more were denied in the last minute, so that they do not all come back at once.
+        """
+        self._forget()
+        self._denied.append(_now_s())
+        return min(POSTPONED_MAX_S, POSTPONED_S * len(self._denied))
+
+    def _within_share(self) -> bool:
+        return len(self._retries) + 1 <= SHARE * len(self._first)
 
     def _forget(self) -> None:
         horizon_s = _now_s() - MINUTE_S

@@ -1,0 +1,51 @@
+"""What happens when a breaker opens: a line for the person, and charges that are given back."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+
+from runner.ledger import Ledger
+from runner.ledger.outages import RunOfFailures, forgive
+from runner.limiter import Outage
+from runner.retry import FREE_IN_OUTAGE
+
+FORGIVE_AFTER_S = 0.5  # outcomes of these very failures are still being written
+
+
+class Outages:
+    """Hears of outages from the limiter; `finish` waits until all they ask for is written."""
+
+    def __init__(self, ledger: Ledger, *, clock_s: Callable[[], float] = time.time) -> None:
+        self._ledger = ledger
+        self._clock_s = clock_s
+        self._forgiving: set[asyncio.Task[None]] = set()
+
+    def begin(self, outage: Outage) -> None:
+        """A provider is out: what its failures in succession were charged is given back."""
+        lane = outage.lane
+        sys.stderr.write(
+            f"runner: {lane.model} at {lane.server} fails again and again; one call every 10 s "
+            "tries whether it is back\n"
+        )
+        since_us = self._now_us() - round(outage.since_s * 1e6)
+        task = asyncio.create_task(self._forgive(outage, since_us=since_us))
+        self._forgiving.add(task)
+        task.add_done_callback(self._forgiving.discard)
+
+    async def finish(self) -> None:
+        """Wait for what has begun."""
+        await asyncio.gather(*self._forgiving)
+
+    async def _forgive(self, outage: Outage, *, since_us: int) -> None:
+        await asyncio.sleep(FORGIVE_AFTER_S)
+        run = RunOfFailures(
+            lane=outage.lane,
+            since_us=since_us,
+            faults=FREE_IN_OUTAGE,
+            now_us=self._now_us(),
+        )
+        await self._ledger.write_one(lambda connection: forgive(connection, run))
+
+    def _now_us(self) -> int:
+        return round(self._clock_s() * 1e6)
