@@ -74,6 +74,7 @@ class Feeder:
         *,
         home: Path,
         policy_of: Callable[[str, int], Policy],
+        ceiling_of: Callable[[str], int | None],
         alerts: Alerts,
         clock_s: Callable[[], float] = time.time,
         rng: random.Random,
@@ -84,6 +85,7 @@ class Feeder:
         self._judge = Judge(host=heart.host, monotonic=time.monotonic)
         self._home = home
         self._policy_of = policy_of
+        self._ceiling_of = ceiling_of
         self._alerts = alerts
         self._clock_s = clock_s
         self._rng = rng
@@ -201,6 +203,7 @@ class Feeder:
             settlement=settlement,
             model=one.model,
             prompt_id=one.prompt_id,
+            ceiling_nusd=self._ceiling_of(one.job),
         )
 
     async def _let_go_on(self) -> None:

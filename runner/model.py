@@ -71,6 +71,7 @@ class Fault(StrEnum):
     INTERNAL_ERROR = "internal_error"
     WORKER_LOST = "worker_lost"
     POISON = "poison"
+    OVER_CEILING = "over_ceiling"
 
 
 # what a key, not a document, has to be mended for; see the failure table in ARCHITECTURE.md

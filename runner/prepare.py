@@ -7,9 +7,9 @@ from functools import lru_cache
 
 from pydantic_core import to_json
 
-from runner.budget import PriceList, hold_nusd
+from runner.budget import PriceList, cost_nusd, hold_nusd
 from runner.config import Settings
-from runner.model import FieldError, History
+from runner.model import FieldError, History, Usage
 from runner.pinned import Pinned
 from runner.prompts import render
 from runner.request import build_body
@@ -29,6 +29,7 @@ class Prepared:
     input_tokens: int  # exact where the vocabulary is known
     max_output_tokens: int
     hold_nusd: int | None  # none: price unknown
+    expected_nusd: int | None  # at the expected tokens; none: price unknown
     deadline_s: float
 
 
@@ -68,17 +69,20 @@ def prepare(
     input_tokens = estimate(rendered.user, model=api_model) + _constant_tokens(
         rendered.system, to_json(pinned.schema), model=api_model
     )
+    output_tokens = min(output_max, 64 + round(input_tokens * EXPECTED_OUTPUT_SHARE))
     price = prices.price(model)
     return Prepared(
         model=model,
         body=body,
-        expected_tokens=input_tokens
-        + min(output_max, 64 + round(input_tokens * EXPECTED_OUTPUT_SHARE)),
+        expected_tokens=input_tokens + output_tokens,
         input_tokens=input_tokens,
         max_output_tokens=output_max,
         hold_nusd=None
         if price is None
         else hold_nusd(price, input_tokens_bound=bound(len(body)), max_output_tokens=output_max),
+        expected_nusd=None
+        if price is None
+        else cost_nusd(price, Usage(input_tokens=input_tokens, output_tokens=output_tokens)),
         deadline_s=served.timeout_s,
     )
 

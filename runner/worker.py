@@ -118,6 +118,7 @@ class WorkerProcess:
             self._heart,
             home=self._settings.home,
             policy_of=jobs.policy,
+            ceiling_of=lambda job: jobs.ceiling_nusd(job, self._settings),
             alerts=Alerts(self._ledger, self._settings, clock_s=self._clock_s),
             clock_s=self._clock_s,
             rng=self._rng,

@@ -201,14 +201,18 @@ def test_a_cancelled_batch_ends_a_run_with_1(place: Place) -> None:
 def test_a_dry_run_prices_and_sends_and_creates_nothing(place: Place) -> None:
     place.documents(3)
     (place.inputs / "copy.txt").write_text(min(place.inputs.iterdir()).read_text())
+    config = Path(place.env["RUNNER_CONFIG"])
+    config.write_text(config.read_text().replace("output_usd", "rpm = 6000\noutput_usd"))
     ended = place.call(*place.arguments("--dry-run", "--json"))
     assert ended.code == Exit.DONE, ended.err
     found = ended.json()
     assert (found["documents"], found["unparsable"]) == (3, 0)
     assert 0 < found["expected_usd"] < found["worst_usd"]
+    assert (found["expected_s"], found["worst_s"]) == (0.0, 0.1)  # 3 and 15 calls at 6,000 a minute
     assert not place.home.exists()
     people = place.call(*place.arguments("--dry-run"))
     assert "worst case" in people.out
+    assert "at the rate limits" in people.out
     assert "nothing was sent" in people.err
     assert calls_seen(place) == 0
 

@@ -39,6 +39,7 @@ class Work:
     deferred_since_us: int | None
     reask: tuple[FieldError, ...]
     calls: int
+    spent_nusd: int  # in its present life, calls of unknown end at their worst
     created_us: int
     queued_us: int
     stored: StoredAnswer | None = None
@@ -120,6 +121,7 @@ def _work(
         deferred_since_us=row.deferred_since_us,
         reask=tuple(FieldError(*pair) for pair in json.loads(row.reask_json or "[]")),
         calls=row.calls,
+        spent_nusd=row.cost_nusd + row.ambiguous_nusd - row.spent_before_nusd,
         created_us=row.created_us,
         queued_us=row.queued_us,
         stored=stored,
