@@ -17,6 +17,8 @@ from runner.batches import CHUNK_MAX_S, Summary
 from runner.cli.exits import Exit
 from runner.ledger import Ledger
 from runner.ledger.engine import sqlite_url
+from runner.ledger.pausing import pause_batch
+from runner.ledger.standing import all_batches
 from runner.testing import ProviderProcess, generate_documents
 from tests.command_lines import RUNNER, TIMEOUT_S, Ended, call, clean_env, spawn
 from tests.ledgers import DEAD, World
@@ -187,6 +189,18 @@ def test_a_paused_batch_ends_a_run_with_5_and_the_two_commands_that_go_on(place:
     assert "june is paused: looks wrong" in ended.err
     assert "`runner batch resume june` lets it go on, then:\n  runner run invoice" in ended.err
     assert calls_seen(place) == 0
+
+
+def test_a_batch_that_a_past_day_holds_goes_on_with_the_next_run(place: Place) -> None:
+    place.documents(2)
+    place.call("submit", "invoice", str(place.inputs), "--batch", "june")
+    ledger = Ledger(sqlite_url(place.home / "ledger.db"))
+    with ledger.transaction() as connection:
+        (june,) = all_batches(connection, limit=1)
+        pause_batch(connection, june.id, "spent", now_us=1, scope="day:2026-01-01")
+    ledger.close()
+    ended = place.run()
+    assert (ended.code, calls_seen(place)) == (Exit.DONE, 2)
 
 
 def test_a_cancelled_batch_ends_a_run_with_1(place: Place) -> None:
