@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from runner.budget import PriceList, nusd_to_usd, usd_to_nusd
-from runner.config import Settings
+from runner.config import ModelSettings, Settings
 from runner.errors import NotFoundError, UsageError
 from runner.exporters import ResultError, ResultLine
 from runner.keys import batch_key, trace_id
@@ -252,7 +252,7 @@ def _result_line(result: Result) -> ResultLine:
 
 
 class Forecast(BaseModel):
-    """What a run would cost before anything is sent; null at an unknown price."""
+    """What a run would cost and take before anything is sent; null where nothing is known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -262,6 +262,8 @@ class Forecast(BaseModel):
     expected_usd: Decimal | None
     worst_usd: Decimal | None
     model: str
+    expected_s: float | None  # at the model's limits in runner.toml; null without any
+    worst_s: float | None
 
 
 def forecast(
@@ -270,11 +272,13 @@ def forecast(
     """Price each document's first call, and the worst case of all its attempts.
 
     Expected: input tokens (exact where the vocabulary is known) and a quarter of them as output.
-    Worst: every attempt of every document at its hold.
+    Worst: every attempt of every document at its hold. Times are those that the limits of the first
+    model in runner.toml leave for as many calls and tokens.
     """
-    price = prices.price(pinned.models[0])
-    documents = unparsable = input_tokens = worst = 0
-    expected = Decimal(0)
+    known = prices.price(pinned.models[0]) is not None
+    attempts_max = pinned.job.max_attempts
+    documents = unparsable = input_tokens = expected_nusd = worst_nusd = 0
+    expected_tokens = worst_tokens = 0
     for text in texts:
         if text is None:
             unparsable += 1
@@ -284,23 +288,28 @@ def forecast(
         )
         documents += 1
         input_tokens += first.input_tokens
-        worst += (first.hold_nusd or 0) * pinned.job.max_attempts
-        if price is not None:
-            output_tokens = first.expected_tokens - first.input_tokens
-            nusd = (
-                first.input_tokens * price.input_nusd_per_token
-                + output_tokens * price.output_nusd_per_token
-            )
-            expected += Decimal(nusd.numerator) / Decimal(nusd.denominator)
-    known = price is not None
+        expected_tokens += first.expected_tokens
+        worst_tokens += attempts_max * (first.input_tokens + first.max_output_tokens)
+        expected_nusd += first.expected_nusd or 0
+        worst_nusd += attempts_max * (first.hold_nusd or 0)
+    served = settings.model(pinned.models[0])
     return Forecast(
         documents=documents,
         unparsable=unparsable,
         input_tokens=input_tokens,
-        expected_usd=nusd_to_usd(round(expected)) if known else None,
-        worst_usd=nusd_to_usd(worst) if known else None,
+        expected_usd=nusd_to_usd(expected_nusd) if known else None,
+        worst_usd=nusd_to_usd(worst_nusd) if known else None,
         model=pinned.models[0],
+        expected_s=_at_limits_s(served, calls=documents, tokens=expected_tokens),
+        worst_s=_at_limits_s(served, calls=documents * attempts_max, tokens=worst_tokens),
     )
+
+
+def _at_limits_s(served: ModelSettings, *, calls: int, tokens: int) -> float | None:
+    """How long so many calls and tokens take at a model's limits; None where it has none."""
+    limits = [(calls, served.rpm), (tokens, served.tpm)]
+    minutes = [amount / per_min for amount, per_min in limits if per_min is not None]
+    return round(60 * max(minutes), 1) if minutes else None
 
 
 def retry(

@@ -118,6 +118,12 @@ def hold_nusd(
     )
 
 
+def ceiling_nusd(own_usd: float | None, settings: Settings) -> int | None:
+    """The most that a document may cost: its job's own ceiling, else the general one, else none."""
+    usd = settings.budget.document_usd if own_usd is None else own_usd
+    return None if usd is None else usd_to_nusd(usd)
+
+
 def usd_to_nusd(usd: Decimal | str | float) -> int:
     """Dollars to whole nano-dollars, half-even; a float counts as the decimal it prints as.
 

@@ -79,6 +79,7 @@ class Feeder:
         *,
         home: Path,
         policy_of: Callable[[str, int], Policy],
+        ceiling_of: Callable[[str], int | None],
         alerts: Alerts,
         starts_per_s: Callable[[str], float],
         clock_s: Callable[[], float] = time.time,
@@ -91,6 +92,7 @@ class Feeder:
         self._judge = Judge(host=heart.host, monotonic=time.monotonic)
         self._home = home
         self._policy_of = policy_of
+        self._ceiling_of = ceiling_of
         self._alerts = alerts
         self._clock_s = clock_s
         self._rng = rng
@@ -208,6 +210,7 @@ class Feeder:
             settlement=settlement,
             model=one.model,
             prompt_id=one.prompt_id,
+            ceiling_nusd=self._ceiling_of(one.job),
         )
 
     async def _let_go_on(self) -> None:

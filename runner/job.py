@@ -31,6 +31,7 @@ class Job:
     max_reasks: int = 2
     max_output_tokens: int = 2_048
     on_ambiguous: Literal["retry", "review"] = "retry"
+    ceiling_usd: float | None = None  # of a document; none: the general one of runner.toml
 
     def __post_init__(self) -> None:
         """Refuse limits that could never finish a document."""
@@ -41,6 +42,8 @@ class Job:
                 raise JobError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.max_reasks < 0:
             raise JobError(f"max_reasks must be at least 0, not {self.max_reasks}")
+        if self.ceiling_usd is not None and not 0 < self.ceiling_usd < float("inf"):
+            raise JobError(f"ceiling_usd must be an amount above 0, not {self.ceiling_usd}")
 
     def policy(self, *, ladder_length: int) -> Policy:
         """The limits that `decide` applies to this job's documents."""

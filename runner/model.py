@@ -71,6 +71,7 @@ class Fault(StrEnum):
     INTERNAL_ERROR = "internal_error"
     WORKER_LOST = "worker_lost"
     POISON = "poison"
+    OVER_CEILING = "over_ceiling"
 
 
 # What says that a provider is in trouble, not that a document is.

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.budget import ceiling_nusd
+from runner.config import Settings
 from runner.errors import JobError
 from runner.job import Job
 from runner.jsonschema import strict_schema
@@ -83,6 +85,14 @@ class PinnedJobs:
             return self.job(name).job.policy(ladder_length=ladder_length)
         except JobError:
             return Policy(ladder_length=ladder_length)
+
+    def ceiling_nusd(self, name: str, settings: Settings) -> int | None:
+        """The most that a document of this job may cost; a job that cannot be loaded has no own."""
+        try:
+            own_usd = self.job(name).job.ceiling_usd
+        except JobError:
+            own_usd = None
+        return ceiling_nusd(own_usd, settings)
 
     def _pin(self, name: str, *, version: str, models: tuple[str, ...]) -> Pinned:
         key = (name, version, models)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from runner.budget import PriceList, cost_nusd, usd_to_nusd
+from runner.budget import PriceList, ceiling_nusd, cost_nusd, format_usd, usd_to_nusd
 from runner.completion import Reading, read_answer
 from runner.config import Settings
 from runner.errors import ConfigError, JobError, RoadError
@@ -157,6 +157,9 @@ class Pipeline:
             await self._conclude(turn, poison)
             return
         prepared = self._prepare(turn)
+        if (over := self._over_ceiling(turn, prepared)) is not None:
+            await self._conclude(turn, over)
+            return
         provider = await self._provider(turn, prepared)
         if isinstance(provider, Failure):
             await self._conclude(turn, provider)
@@ -299,6 +302,23 @@ class Pipeline:
                 prices=self._tools.prices,
             )
 
+    def _over_ceiling(self, turn: Turn, prepared: Prepared) -> Failure | None:
+        """Why the document is not worth another call, if so; an unknown price stops at the gate."""
+        ceiling = self._ceiling_nusd(turn)
+        spent, expected = turn.work.spent_nusd, prepared.expected_nusd
+        if ceiling is None or expected is None or spent + expected <= ceiling:
+            return None
+        return Failure(
+            Fault.OVER_CEILING,
+            f"{format_usd(spent)} spent and {format_usd(expected)} expected for the next call are "
+            f"over its ceiling of {format_usd(ceiling)}: raise ceiling_usd of job "
+            f"{turn.work.job}, or document_usd in runner.toml, and "
+            f"`runner dead retry {turn.work.ticket.document_id}`, which begins anew",
+        )
+
+    def _ceiling_nusd(self, turn: Turn) -> int | None:
+        return ceiling_nusd(turn.pinned.job.ceiling_usd, self._tools.settings)
+
     async def _provider(self, turn: Turn, prepared: Prepared) -> Provider | Failure:
         """Who will be asked, or why nobody can be."""
         window = self._tools.settings.model(prepared.model).context_tokens
@@ -349,6 +369,7 @@ class Pipeline:
             again_of_stored=stored,
             lane=self._lane(turn),
             day_limit_nusd=self._day_limit_nusd,
+            needs_price=self._ceiling_nusd(turn) is not None,
         )
         asked = asyncio.ensure_future(self._tools.ledger.write(claim, wish))
         try:
@@ -500,6 +521,7 @@ class Pipeline:
                 model=turn.model,
                 prompt_id=turn.pinned.prompt_id,
                 lane=self._lane(turn),
+                ceiling_nusd=self._ceiling_nusd(turn),
             ),
         )
 

@@ -7,10 +7,10 @@ from functools import lru_cache
 
 from pydantic_core import to_json
 
-from runner.budget import PriceList, hold_nusd
+from runner.budget import PriceList, cost_nusd, hold_nusd
 from runner.config import Settings
 from runner.meter import first_output_tokens
-from runner.model import FieldError, History
+from runner.model import FieldError, History, Usage
 from runner.pinned import Pinned
 from runner.prompts import render
 from runner.request import build_body
@@ -28,6 +28,7 @@ class Prepared:
     input_exact: bool  # the model's vocabulary is known
     max_output_tokens: int
     hold_nusd: int | None  # none: price unknown
+    expected_nusd: int | None  # at the expected tokens; none: price unknown
     deadline_s: float
 
 
@@ -67,17 +68,21 @@ def prepare(
     input_tokens = estimate(rendered.user, model=api_model) + _constant_tokens(
         rendered.system, to_json(pinned.schema), model=api_model
     )
+    output_tokens = min(output_max, first_output_tokens(input_tokens))
     price = prices.price(model)
     return Prepared(
         model=model,
         body=body,
-        expected_tokens=input_tokens + min(output_max, first_output_tokens(input_tokens)),
+        expected_tokens=input_tokens + output_tokens,
         input_tokens=input_tokens,
         input_exact=knows(api_model),
         max_output_tokens=output_max,
         hold_nusd=None
         if price is None
         else hold_nusd(price, input_tokens_bound=bound(len(body)), max_output_tokens=output_max),
+        expected_nusd=None
+        if price is None
+        else cost_nusd(price, Usage(input_tokens=input_tokens, output_tokens=output_tokens)),
         deadline_s=served.timeout_s,
     )
 

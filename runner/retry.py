@@ -181,6 +181,11 @@ FAILURE_TABLE: Mapping[Fault, Rule] = MappingProxyType(
             Backoff(0.5, 5),
         ),
         Fault.POISON: Rule("two workers died while rendering or checking it", _A, (Step.DEAD,)),
+        Fault.OVER_CEILING: Rule(
+            "what it has cost and the expected cost of another call exceed its ceiling",
+            _A,
+            (Step.DEAD,),
+        ),
     }
 )
 

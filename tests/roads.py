@@ -22,6 +22,7 @@ from runner.testing.control import ProviderProcess
 from runner.testing.documents import generate_documents
 from tests.command_lines import RUNNER, clean_env
 
+KEY = "test-key-of-no-worth"
 # Prices must be those of the `provider` fixture: both sides compute, neither copies.
 CONFIG = """
 [models."gpt-5-mini"]
@@ -45,10 +46,15 @@ class Road:
     folder: Path
     base_url: str
     started: list[subprocess.Popen[str]] = field(default_factory=list)
+    more_env: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Write the settings."""
-        (self.folder / "runner.toml").write_text(CONFIG, encoding="utf-8")
+        self.configure()
+
+    def configure(self, more: str = "") -> None:
+        """Write the settings, with more tables at their end."""
+        (self.folder / "runner.toml").write_text(CONFIG + more, encoding="utf-8")
 
     @property
     def home(self) -> Path:
@@ -69,8 +75,9 @@ class Road:
             RUNNER_HOME=str(self.home),
             RUNNER_CONFIG=str(self.folder / "runner.toml"),
             OPENAI_BASE_URL=self.base_url,
-            OPENAI_API_KEY="test-key-of-no-worth",
+            OPENAI_API_KEY=KEY,
             RUNNER_JOBS=str(self.jobs),
+            **self.more_env,
         )
 
     def write_documents(self, count: int, *, seed: int = 1) -> Path:

@@ -17,6 +17,8 @@ from runner.batches import CHUNK_MAX_S, Summary
 from runner.cli.exits import Exit
 from runner.ledger import Ledger
 from runner.ledger.engine import sqlite_url
+from runner.ledger.pausing import pause_batch
+from runner.ledger.standing import all_batches
 from runner.testing import ProviderProcess, generate_documents
 from tests.command_lines import RUNNER, TIMEOUT_S, Ended, call, clean_env, spawn
 from tests.ledgers import DEAD, World
@@ -189,6 +191,18 @@ def test_a_paused_batch_ends_a_run_with_5_and_the_two_commands_that_go_on(place:
     assert calls_seen(place) == 0
 
 
+def test_a_batch_that_a_past_day_holds_goes_on_with_the_next_run(place: Place) -> None:
+    place.documents(2)
+    place.call("submit", "invoice", str(place.inputs), "--batch", "june")
+    ledger = Ledger(sqlite_url(place.home / "ledger.db"))
+    with ledger.transaction() as connection:
+        (june,) = all_batches(connection, limit=1)
+        pause_batch(connection, june.id, "spent", now_us=1, scope="day:2026-01-01")
+    ledger.close()
+    ended = place.run()
+    assert (ended.code, calls_seen(place)) == (Exit.DONE, 2)
+
+
 def test_a_cancelled_batch_ends_a_run_with_1(place: Place) -> None:
     place.documents(2)
     place.call("submit", "invoice", str(place.inputs), "--batch", "june")
@@ -201,14 +215,18 @@ def test_a_cancelled_batch_ends_a_run_with_1(place: Place) -> None:
 def test_a_dry_run_prices_and_sends_and_creates_nothing(place: Place) -> None:
     place.documents(3)
     (place.inputs / "copy.txt").write_text(min(place.inputs.iterdir()).read_text())
+    config = Path(place.env["RUNNER_CONFIG"])
+    config.write_text(config.read_text().replace("output_usd", "rpm = 6000\noutput_usd"))
     ended = place.call(*place.arguments("--dry-run", "--json"))
     assert ended.code == Exit.DONE, ended.err
     found = ended.json()
     assert (found["documents"], found["unparsable"]) == (3, 0)
     assert 0 < found["expected_usd"] < found["worst_usd"]
+    assert (found["expected_s"], found["worst_s"]) == (0.0, 0.1)  # 3 and 15 calls at 6,000 a minute
     assert not place.home.exists()
     people = place.call(*place.arguments("--dry-run"))
     assert "worst case" in people.out
+    assert "at the rate limits" in people.out
     assert "nothing was sent" in people.err
     assert calls_seen(place) == 0
 

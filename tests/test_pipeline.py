@@ -3,21 +3,24 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from runner.budget import PriceList
+from runner.budget import PriceList, ceiling_nusd
 from runner.config import BudgetSettings, ModelSettings, Settings
 from runner.errors import ConfigError, RoadError
 from runner.keys import Ticket
 from runner.lanes import Lanes
+from runner.ledger.calls import events
 from runner.ledger.control import cancel_batch, resume_batch
+from runner.ledger.deadletters import retry_dead
 from runner.ledger.money import day_scope
 from runner.ledger.outcomes import store_answers
 from runner.ledger.submission import Batch
@@ -32,11 +35,13 @@ from runner.model import (
     Call,
     DocumentState,
     Fault,
+    History,
     RawAnswer,
     Unanswered,
 )
 from runner.pinned import PinnedJobs
 from runner.pipeline import Pipeline, Tools
+from runner.prepare import prepare
 from runner.provider import Provider
 from runner.suspect import Suspect
 from tests.jobfolders import make_job
@@ -129,6 +134,12 @@ class Road:
         with self.world.ledger.transaction() as connection:
             resume_batch(connection, self.batch, budget_nusd=None, now_us=self.world.tick())
 
+    def retry(self) -> None:
+        """Queue the first document again, as a person would."""
+        with self.world.ledger.transaction() as connection:
+            ids = [self.row().id]
+            assert retry_dead(connection, ids, pins=None, now_us=self.world.tick()) == ids
+
     def row(self) -> Any:
         """The first document."""
         return self.world.rows(self.batch)[0]
@@ -145,11 +156,27 @@ class RoadMaker:
         self._folder = folder
         self._world = world
 
+    def expected_nusd(self) -> int:
+        """What the first call of a document is expected to cost."""
+        job = make_job(self._folder / "priced")
+        settings = Settings(home=self._folder, models={"small": PRICED})
+        prepared = prepare(
+            PinnedJobs([job.parent]).live("tiny", version=None, models=()),
+            text="Total: 5",
+            history=History(),
+            reask=(),
+            settings=settings,
+            prices=PriceList(settings),
+        )
+        assert prepared.expected_nusd is not None
+        return prepared.expected_nusd
+
     def __call__(
         self,
         *replies: Reply,
         texts: tuple[str, ...] = ("Total: 5",),
         budget: BudgetSettings = BudgetSettings(),  # noqa: B008 - frozen
+        models: Mapping[str, ModelSettings] = MappingProxyType({"small": PRICED, "large": PRICED}),
         **plan: Any,
     ) -> Road:
         """A road whose provider gives these replies to documents of these texts."""
@@ -165,9 +192,7 @@ class RoadMaker:
             **plan,
         )
         world.add(batch, *texts)
-        settings = Settings(
-            home=self._folder, models={"small": PRICED, "large": PRICED}, budget=budget
-        )
+        settings = Settings(home=self._folder, models=dict(models), budget=budget)
         provider, limiter = Scripted(list(replies) or [answer()]), Limiter(settings)
         worker, hindrances = world.worker(), list[str]()
         reachable: list[Exception] = []
@@ -572,3 +597,83 @@ async def test_the_day_budget_of_the_settings_travels_to_the_gate(road_of: RoadM
     found = road.world.found(road.batch)
     assert (found.state, road.provider.calls) == (BatchState.PAUSED, [])
     assert found.pause_scope == day_scope(road.world.now_us)
+
+
+def ceiling(nusd: int) -> BudgetSettings:
+    """A ceiling of every document."""
+    return BudgetSettings(document_usd=nusd / 1e9)
+
+
+async def test_a_document_whose_next_call_would_exceed_its_ceiling_is_dead_with_the_figures(
+    road_of: RoadMaker,
+) -> None:
+    road = road_of(answer("no JSON"), budget=ceiling(road_of.expected_nusd() + CALL_NUSD))
+    assert await road.turns() == 3
+    row = road.row()
+    assert (row.state, row.reason, row.calls) == (DocumentState.DEAD, "over_ceiling", 2)
+    assert row.message.startswith("0.00004 USD spent and ")
+    assert f"`runner dead retry {row.id}`" in row.message
+    assert row.signature.startswith("over_ceiling: # USD spent and # USD expected")
+    assert road.world.money(road.batch) == (0, 2 * CALL_NUSD, 0)
+    assert len(road.provider.calls) == 2
+
+
+async def test_a_retry_begins_a_new_life_with_the_whole_ceiling(road_of: RoadMaker) -> None:
+    road = road_of(answer("no JSON"), budget=ceiling(road_of.expected_nusd() + CALL_NUSD))
+    for calls in (2, 4):
+        await road.turns()
+        assert (road.row().reason, road.row().calls) == ("over_ceiling", calls)
+        road.retry()
+        assert road.row().spent_before_nusd == calls * CALL_NUSD
+
+
+async def test_a_ceiling_is_compared_with_the_expected_cost_and_never_with_the_hold(
+    road_of: RoadMaker,
+) -> None:
+    expected_nusd = road_of.expected_nusd()
+    road = road_of(answer(), budget=ceiling(expected_nusd))
+    assert (await road.turn()).state == DocumentState.DONE
+    (attempt,) = road.attempts()
+    assert attempt.hold_nusd > expected_nusd
+
+
+async def test_a_call_of_unknown_end_counts_at_its_worst_for_the_ceiling(
+    road_of: RoadMaker,
+) -> None:
+    dropped = Unanswered(Fault.AMBIGUOUS, "dropped", 9)
+    road = road_of(dropped, budget=ceiling(2 * road_of.expected_nusd()))
+    await road.turns()
+    row = road.row()
+    assert (row.reason, row.calls) == ("over_ceiling", 1)
+
+
+async def test_a_document_is_told_of_once_in_a_life_when_most_of_its_ceiling_is_spent(
+    road_of: RoadMaker,
+) -> None:
+    dear = answer("no JSON", usage={"prompt_tokens": 10, "completion_tokens": 100})
+    road = road_of(dear, budget=ceiling(road_of.expected_nusd() + 210_000))
+    for lives in (1, 2):
+        await road.turns()
+        assert road.row().reason == "over_ceiling"
+        with road.world.ledger.snapshot() as connection:
+            told = [row.message for row in events(connection) if row.kind == "ceiling_alert"]
+        assert len(told) == lives
+        assert told[0].startswith("0.000420 of its ceiling of ")
+        road.retry()
+
+
+async def test_a_document_with_a_ceiling_is_not_called_at_a_price_that_nobody_knows(
+    road_of: RoadMaker,
+) -> None:
+    road = road_of(answer(), budget=ceiling(10**9), models={"small": ModelSettings()})
+    await road.turn()
+    assert road.provider.calls == []
+    reason = road.world.found(road.batch).pause_reason
+    assert reason == "price of model small unknown, so its budget cannot be kept"
+
+
+def test_a_jobs_own_ceiling_goes_before_the_general_one(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, budget=ceiling(7))
+    assert ceiling_nusd(0.5, settings) == 500_000_000
+    assert ceiling_nusd(None, settings) == 7
+    assert ceiling_nusd(None, Settings(home=tmp_path)) is None

@@ -98,6 +98,13 @@ JOB = Job(
     schema=int, models=(), description=""
 )
 """
+NO_CEILING = """\
+from runner.job import Job
+
+JOB = Job(
+    schema=int, models=("a",), description="", ceiling_usd=0
+)
+"""
 NO_SUCH_TYPE = """\
 from pydantic import BaseModel
 class A(BaseModel):
@@ -112,6 +119,7 @@ A(x=1)
         ("\n\nimport nowhere_at_all\n", 3, "ModuleNotFoundError"),
         ("\ndef (:\n", 2, "SyntaxError"),
         (NO_MODELS, 3, "at least one model"),
+        (NO_CEILING, 3, "ceiling_usd must be an amount above 0, not 0"),
         (NO_SUCH_TYPE, 4, "not fully defined"),
     ],
 )

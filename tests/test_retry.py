@@ -146,6 +146,7 @@ ROWS = [
         ALONE,
         "dead internal_error, alike pauses",
     ),
+    (Fault.OVER_CEILING, ONE, LADDER, "dead over_ceiling"),
     (Fault.WORKER_LOST, ONE, ALONE, "again attempt on 0"),
     (Fault.WORKER_LOST, replace(ONE, attempts=4, ambiguous=4), ALONE, "again attempt on 0"),
     (Fault.WORKER_LOST, SPENT, ALONE, "dead attempts_exhausted"),

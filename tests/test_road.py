@@ -176,10 +176,12 @@ def test_a_budget_is_never_exceeded_and_resume_goes_on(
     assert "budget spent" in paused.stderr
     spent = sum(entry.cost_nusd for entry in provider.book())
     assert 0 < spent <= 30_000_000
+    assert road.call("audit").returncode == 0
     batch = road.json("batch", "list")
     name = batch["batches"][0]["batch"]
     assert road.call("batch", "resume", name, "--budget-usd", "5").returncode == 0
     assert road.call(*arguments).returncode == 0
+    assert road.call("audit").returncode == 0
     assert_three_histories_agree(road, provider, submitted=40)
 
 

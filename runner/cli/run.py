@@ -27,7 +27,7 @@ from runner.cli.submission import (
 from runner.cli.summary import Told, tell_ending
 from runner.cli.terminal import lines_of, say, say_json, talk
 from runner.cli.watch import Ending, Watch
-from runner.cli.wording import several, usd
+from runner.cli.wording import duration, several, usd
 from runner.errors import UsageError
 from runner.exporters import STDOUT
 from runner.keys import content_digest
@@ -162,6 +162,8 @@ def _forecast(session: Session, planned: Planned, *, as_json: bool) -> None:
                 ("input tokens", found.input_tokens),
                 ("expected cost", usd(found.expected_usd)),
                 ("worst case", usd(found.worst_usd)),
+                ("expected time", _time(found.expected_s)),
+                ("worst time", _time(found.worst_s)),
             ]
         )
     )
@@ -177,6 +179,10 @@ def _forecast(session: Session, planned: Planned, *, as_json: bool) -> None:
             "have ended and will not be paid for again"
         )
     talk("nothing was sent and no batch was created")
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{duration(seconds)} at the rate limits"
 
 
 def _distinct_texts(planned: Planned) -> Iterator[str | None]:

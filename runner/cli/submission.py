@@ -168,7 +168,7 @@ def make_plan(session: Session, asked: Asked) -> Planned:
     """
     settings = session.settings
     plan, pinned = batches.plan(asked.request, PinnedJobs(settings.job_folders))
-    for limit in _limits(session, asked):
+    for limit in _limits(session, asked, pinned):
         refuse_unknown_prices(session, plan.models, limit=limit)
     known = _known_batch(session, plan.name)
     options = known.options if known is not None else {}
@@ -199,12 +199,16 @@ def _own_stdin() -> BinaryIO:
     return open(sys.stdin.fileno(), "rb", closefd=False)
 
 
-def _limits(session: Session, asked: Asked) -> Iterator[str]:
+def _limits(session: Session, asked: Asked, pinned: Pinned) -> Iterator[str]:
     """The limits of money that hold for what was asked for, as a person set them."""
     if asked.budget_usd is not None:
         yield "--budget-usd"
     if session.settings.budget.day_usd is not None and not asked.simulate:
         yield "day_usd under [budget] in runner.toml"
+    if pinned.job.ceiling_usd is not None:
+        yield f"ceiling_usd of job {pinned.name}"
+    elif session.settings.budget.document_usd is not None:
+        yield "document_usd under [budget] in runner.toml"
 
 
 def refuse_unknown_prices(session: Session, models: tuple[str, ...], *, limit: str) -> None:

@@ -126,8 +126,8 @@ def _going_on(told: Told) -> str:
     again = shlex.join(["runner", *told.again])
     if (batch.pause_scope or "").startswith(DAY):
         return (
-            f"`{resume} --day-budget-usd USD` lets it go on today, then, or from tomorrow on "
-            f"alone:\n  {again}"
+            f"`{resume} --day-budget-usd USD` lets it go on today; then, or once the day is over, "
+            f"this goes on:\n  {again}"
         )
     if batch.pause_scope is None and (batch.pause_reason or "").startswith("budget spent"):
         again = shlex.join(["runner", *_without_budget(told.again)])

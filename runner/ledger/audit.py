@@ -168,7 +168,7 @@ def _day_problems(connection: Connection) -> list[str]:
         )
         .join(batch, batch.c.id == attempt.c.batch_id)
         .where(batch.c.simulated.is_(False))
-        .group_by(day)
+        .group_by("day")
     )
     sums = {day_scope(row.day * DAY_US): row for row in counted}
     rows = connection.execute(select(budget).where(budget.c.scope.startswith(DAY, autoescape=True)))

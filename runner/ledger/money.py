@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, case, select, update
+from sqlalchemy import Connection, case, null, select, update
 
 from runner.ledger.dialect import insert_new
 from runner.ledger.tables import budget
@@ -58,7 +58,7 @@ def set_limit(connection: Connection, scope: str, limit_nusd: int) -> None:
     connection.execute(
         update(budget)
         .where(budget.c.scope == scope)
-        .values(limit_nusd=limit_nusd, alerted_us=case((more, None), else_=budget.c.alerted_us))
+        .values(limit_nusd=limit_nusd, alerted_us=case((more, null()), else_=budget.c.alerted_us))
     )
 
 

@@ -14,7 +14,9 @@ from sqlalchemy import Connection, bindparam, select, update
 from runner.keys import Ticket, content_digest
 from runner.lanes import Lane
 from runner.ledger import blobs
+from runner.ledger.alerts import is_mostly_spent
 from runner.ledger.dialect import insert_new
+from runner.ledger.events import note
 from runner.ledger.keypauses import Told, conclude_probes
 from runner.ledger.money import move_money, scopes_of
 from runner.ledger.suspicion import Ended, Suspicion, note_configuration_faults
@@ -119,6 +121,7 @@ class Finish:
     model: str = ""
     prompt_id: str = ""
     lane: Lane | None = None  # who was, or would have been, asked: what a key is paused by
+    ceiling_nusd: int | None = None  # of the document's present life
 
 
 def finish(connection: Connection, finishes: Sequence[Finish]) -> list[bool]:
@@ -155,6 +158,7 @@ def _write_ends(connection: Connection, kept: Sequence[Finish], rows: Mapping[st
         [_document_values(one, rows[one.ticket.document_id], holds) for one in kept],
     )
     _write_records(connection, kept, rows)
+    _alert_of_ceilings(connection, kept, rows)
     now_us = kept[0].now_us
     ended = [(rows[one.ticket.document_id], one) for one in kept]
     note_configuration_faults(
@@ -409,6 +413,29 @@ def _write_records(connection: Connection, kept: Sequence[Finish], rows: Mapping
         and rows[one.ticket.document_id].batch_state != BatchState.CANCELLED
     ]
     insert_new(connection, record, written)
+
+
+def _alert_of_ceilings(
+    connection: Connection, kept: Sequence[Finish], rows: Mapping[str, Any]
+) -> None:
+    """Note the call with which a document has spent most of its ceiling: one in each life."""
+    for one in kept:
+        if one.ceiling_nusd is None or one.settlement is None:
+            continue
+        row, settlement = rows[one.ticket.document_id], one.settlement
+        before_nusd = row.cost_nusd + row.ambiguous_nusd - row.spent_before_nusd
+        spent_nusd = before_nusd + (settlement.cost_nusd or 0) + settlement.ambiguous_nusd
+        if is_mostly_spent(spent_nusd, one.ceiling_nusd) and not is_mostly_spent(
+            before_nusd, one.ceiling_nusd
+        ):
+            note(
+                connection,
+                "ceiling_alert",
+                f"{spent_nusd / 1e9:.6f} of its ceiling of {one.ceiling_nusd / 1e9:.6f} USD spent",
+                batch_id=row.batch_id,
+                document_id=row.id,
+                now_us=one.now_us,
+            )
 
 
 def _record_row(one: Finish, outcome: Done | Review, row: Any) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class Work:
     reask: tuple[FieldError, ...]
     last_fault: str | None  # what sent it back to the queue, if anything did
     calls: int
+    spent_nusd: int  # in its present life, calls of unknown end at their worst
     created_us: int
     queued_us: int
     stored: StoredAnswer | None = None
@@ -135,6 +136,7 @@ def _work(
         reask=tuple(FieldError(*pair) for pair in json.loads(row.reask_json or "[]")),
         last_fault=row.reason,
         calls=row.calls,
+        spent_nusd=row.cost_nusd + row.ambiguous_nusd - row.spent_before_nusd,
         created_us=row.created_us,
         queued_us=row.queued_us,
         stored=stored,

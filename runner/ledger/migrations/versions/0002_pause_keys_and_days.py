@@ -78,7 +78,7 @@ def _book_days() -> None:
         )
         .join_from(attempt, batch, batch.c.id == attempt.c.batch_id)
         .where(batch.c.simulated.is_(False))
-        .group_by(day)
+        .group_by("day")
     )
     rows = [
         {
