@@ -47,6 +47,15 @@ def test_use_is_of_the_time_to_the_last_arrival_and_counts_tokens_when_they_bind
     assert got.times_ideal == pytest.approx(10.5 / (400 / 80 + 0.5 + 2))
 
 
+def test_later_use_leaves_out_the_burst_that_fills_the_first_window() -> None:
+    burst = [let_in(number, 0) for number in range(50)]
+    paced = [let_in(50 + number, 10 + number / 2) for number in range(1, 21)]
+    got = of([*burst, *paced], Yardstick(rate_per_s=5, window_s=WINDOW_S))
+    assert got.use == pytest.approx(70 / 100)
+    assert got.use_later == pytest.approx(20 / 50)
+    assert of([*burst, *paced[:19]], Yardstick(rate_per_s=5, window_s=WINDOW_S)).use_later is None
+
+
 def test_refusals_are_told_apart_by_the_first_window() -> None:
     entries = [let_in(1, 5), refused(2, 15), refused(3, 15.1), let_in(4, 16), let_in(5, 17)]
     got = of(entries, Yardstick(rate_per_s=1, window_s=WINDOW_S))
@@ -66,7 +75,8 @@ def test_places_are_used_by_answers_whoever_waits_in_line_meanwhile() -> None:
 
 def test_a_run_in_which_nothing_arrived_has_no_use() -> None:
     got = of([], Yardstick(rate_per_s=1, window_s=WINDOW_S))
-    assert (got.use, got.times_ideal, got.refused_after_share) == (None, None, 0)
+    assert (got.use, got.use_later, got.times_ideal) == (None, None, None)
+    assert got.refused_after_share == 0
 
 
 def test_several_rounds_are_shown_by_the_median_of_each_figure() -> None:

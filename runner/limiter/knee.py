@@ -59,7 +59,7 @@ class Epoch:
     """What the fleet did at one limit; calls count where they end."""
 
     limit: int
-    saturated: bool  # as many calls were in flight as the limit allows
+    saturated: bool  # all the while it was the limit that held calls back, not a lack of them
     completed: int  # answered
     work: float  # of what was answered: calls, or better tokens, which even out mixed sizes
     duration_s: float
@@ -132,7 +132,7 @@ def first(max_limit: int) -> Knee:
 
 
 def is_over(knee: Knee, *, completed: int, errors: int, elapsed_s: float) -> bool:
-    """Whether an epoch, which began with the last change of the state, is ripe for `next_limit`."""
+    """Whether an epoch, which began with the last `next_limit`, has seen enough for the next."""
     if elapsed_s >= EPOCH_MAX_S or (errors and _heeds_errors(knee)):
         return True
     if knee.settle:
@@ -143,7 +143,10 @@ def is_over(knee: Knee, *, completed: int, errors: int, elapsed_s: float) -> boo
 
 
 def next_limit(knee: Knee, epoch: Epoch) -> Knee:
-    """The state after an epoch; one that was lived at another limit changes nothing."""
+    """The state after an epoch, and a new epoch begins; one of another limit changes nothing.
+
+    Bounds: 1 to `max_limit`. Grows only after a saturated epoch without errors.
+    """
     if epoch.limit != knee.limit:
         return knee
     if epoch.errors and _heeds_errors(knee):

@@ -1,6 +1,8 @@
 """What a run made of a limit, from the provider's own book; pure.
 
 - use: admitted amount / (limit rate x time from the first to the last admitted arrival)
+- later use: the same, of what arrived after the first window, which a burst can fill at once; for
+  runs of two windows or more
 - time: first arrival to last answer / ideal; ideal = amount / limit rate + median latency (+ the
   gap that a very large document forces, where a scenario names one)
 - refusals over the limit: in the first window, and after it, also as a share of all requests then
@@ -36,6 +38,7 @@ class Figures:
 
     done: float
     use: float | None
+    use_later: float | None
     times_ideal: float | None
     refused_first: float
     refused_after: float
@@ -64,7 +67,8 @@ def figures(entries: Sequence[Entry], by: Yardstick, *, done: int, peak_line: in
     rate_per_s = _served_per_s(admitted, by.places) if by.places else by.rate_per_s
     return Figures(
         done=done,
-        use=_use(admitted, by, rate_per_s),
+        use=_use(admitted, by, rate_per_s, since_s=first_s),
+        use_later=_use_later(admitted, by, rate_per_s, since_s=first_s + by.window_s),
         times_ideal=_times_ideal(admitted, by, rate_per_s),
         refused_first=refused - refused_after,
         refused_after=refused_after,
@@ -96,14 +100,25 @@ def _last_answer_s(admitted: Sequence[Entry]) -> float:
     return max(entry.finished_s or entry.received_s for entry in admitted)
 
 
-def _use(admitted: Sequence[Entry], by: Yardstick, rate_per_s: float) -> float | None:
+def _use(
+    admitted: Sequence[Entry], by: Yardstick, rate_per_s: float, *, since_s: float
+) -> float | None:
     """Arrivals fill a window, answers fill places: then the time goes to the last answer."""
     if not admitted or not rate_per_s:
         return None
     last_s = max(entry.received_s for entry in admitted)
     end_s = _last_answer_s(admitted) if by.places else last_s
-    took_s = end_s - min(entry.received_s for entry in admitted)
+    took_s = end_s - since_s
     return _amount(admitted, by.unit) / (rate_per_s * took_s) if took_s else None
+
+
+def _use_later(
+    admitted: Sequence[Entry], by: Yardstick, rate_per_s: float, *, since_s: float
+) -> float | None:
+    late = [entry for entry in admitted if entry.received_s > since_s]
+    if not late or late[-1].received_s < since_s + by.window_s:
+        return None
+    return _use(late, by, rate_per_s, since_s=since_s)
 
 
 def _times_ideal(admitted: Sequence[Entry], by: Yardstick, rate_per_s: float) -> float | None:
