@@ -116,6 +116,10 @@ class CalendarModel:
         if most_tokens is not None:
             self.token_tat_us += tokens * self.span_us / most_tokens
 
+    def move(self, call: Granted, there_us: int) -> None:
+        """A call in the window begins later than it was to."""
+        call.start_us = there_us
+
     def refuse(self, call: Granted, now_us: int, retry_after_us: int) -> None:
         """The provider refused a call: pause, and cut the limits once an episode."""
         self.paused_us = max(self.paused_us, now_us + retry_after_us)

@@ -122,7 +122,7 @@ Step = tuple[str, int, float]  # what, microseconds later, and a number that say
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["ask", "ask", "ask", "settle", "take_back", "refuse"]),
+        st.sampled_from(["ask", "ask", "ask", "settle", "take_back", "move", "refuse"]),
         st.integers(0, 2 * SECOND_US) | st.integers(0, 70 * SECOND_US),
         st.floats(0, 1),
     ),
@@ -157,6 +157,9 @@ def test_every_start_is_what_the_plain_model_says(
                 _ask_both(asker, model, open_calls, process=process, number=number)
             elif open_calls:
                 call = open_calls.pop(int(number * (len(open_calls) - 1)))
+                if what == "move":
+                    _move_both(asker, model, call, process=process, late_us=int(number * 5e6))
+                    continue
                 _end_both(asker, model, call, what, process=process, number=number)
             model.grow(asker.now_us)
             model.write_down()
@@ -190,6 +193,23 @@ def _assert_window_holds(model: CalendarModel, start_us: int) -> None:
             assert sum(call.requests for call in counting) <= model.requests
         if model.tokens is not None:
             assert sum(call.tokens for call in counting) <= model.tokens
+
+
+def _move_both(
+    asker: Asker, model: CalendarModel, call: Granted, *, process: str, late_us: int
+) -> None:
+    """The call begins later than it was to."""
+    if call not in model.counting(model.last_us):
+        return  # nobody is late by a whole window
+    there_us = call.start_us + late_us
+    corrections = [
+        Correction(call.start_us, -call.requests, -call.tokens),
+        Correction(there_us, call.requests, call.tokens),
+    ]
+    asker.ask(process=process, corrections=corrections)
+    model.move(call, there_us)
+    model.grow(asker.now_us)
+    model.write_down()
 
 
 def _end_both(

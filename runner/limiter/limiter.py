@@ -63,12 +63,10 @@ class Limiter:
 
     async def until_start(self, grant: Grant) -> None:
         """Wait for the exact moment that a grant is for; all that comes before a call is done."""
-        early_s = grant.start_s - asyncio.get_running_loop().time()
         line = self._lines.get(grant.lane.id)
         if line is not None and grant.own is None:
-            line.lead.note(early_s)
-        if early_s > 0:
-            await asyncio.sleep(early_s)
+            line.note_ready(grant)
+        await asyncio.sleep(max(0.0, grant.start_s - asyncio.get_running_loop().time()))
 
     def end(self, grant: Grant, ending: Ending) -> None:
         """Say how a granted call ended: its place is free, what it did not use is given back."""

@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from runner.config import ModelSettings
@@ -39,6 +39,7 @@ ASK_MAX = 100
 ALONE_MAX_S = 60.0  # so long a process limits itself while Redis is away; then it waits
 AWAY_POLL_S = 0.5
 REFUSED_S = 1.0  # the pause after a refusal that does not say how long
+LATE_S = 0.01
 LEAD_ROOM = 1.5
 LEAD_FADES = 0.02
 CLOCK_TRUSTED_S = 30.0
@@ -88,7 +89,7 @@ class _Notes:
         return bool(self.corrections or self.heard or self.done)
 
 
-class Lead:
+class _Lead:
     """How long before its start a caller is let go: what comes before a call takes that long.
 
     The longest time of late counts, and fades: one slow commit is soon followed by others.
@@ -151,7 +152,7 @@ class Line:
     ) -> None:
         self.lane = lane
         self.is_open = False  # the breaker
-        self.lead = Lead()
+        self._lead = _Lead()
         self._limits = limits
         self._calendar = calendar
         self._own = own
@@ -190,10 +191,28 @@ class Line:
             self._give_up(waiter)
             raise
 
+    def note_ready(self, grant: Grant) -> None:
+        """All that comes before a call is done; one that begins late is moved on the calendar.
+
+        There it would leave the window before it leaves the provider's.
+        """
+        early_s = grant.start_s - _now_s()
+        self._lead.note(early_s)
+        if early_s > -LATE_S or grant.start_us is None or grant.number not in self._under_way:
+            return
+        late_us = grant.start_us - round(early_s * 1e6)
+        self._notes.corrections += [
+            Correction(grant.start_us, -1, -grant.tokens),
+            Correction(late_us, 1, grant.tokens),
+        ]
+        self._under_way[grant.number] = replace(grant, start_us=late_us)
+
     def end(self, grant: Grant, ending: Ending) -> None:
         """The call has ended; only the first end of a grant counts."""
-        if self._under_way.pop(grant.number, None) is None:
+        known = self._under_way.pop(grant.number, None)
+        if known is None:
             return
+        grant = known
         if grant.own is not None:
             end_alone(self._own, grant.own, ending)
         else:
@@ -455,7 +474,7 @@ class Line:
             self._waiting.remove(waiter)
             self._granted[waiter.number] = waiter
             waiter.start_s = self._clock.loop_s(waiter.start_us)
-            waiter.timer = loop.call_at(waiter.start_s - self.lead.s, self._let_go, waiter)
+            waiter.timer = loop.call_at(waiter.start_s - self._lead.s, self._let_go, waiter)
 
     async def _judge(self, seen: EpochSeen) -> None:
         """Set the concurrency of an adaptive lane anew when its epoch has told enough."""
