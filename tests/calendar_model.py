@@ -97,12 +97,15 @@ class CalendarModel:
         self.calls.append(Granted(start_us, 1, tokens))
         self.last_us = start_us
         most_requests, most_tokens = self.limit(self.requests), self.limit(self.tokens)
-        if most_requests is not None:
-            self.request_tat_us = max(self.request_tat_us, start_us) + self.span_us / most_requests
-        if most_tokens is not None:
-            cost_us = tokens * self.span_us / most_tokens
-            self.token_tat_us = max(self.token_tat_us, start_us) + cost_us
+        self.request_tat_us = max(self.request_tat_us, start_us) + self.pace_us(1, most_requests)
+        self.token_tat_us = max(self.token_tat_us, start_us) + self.pace_us(tokens, most_tokens)
         return start_us
+
+    def pace_us(self, amount: int, limit: int | None) -> float:
+        """How much of the calendar an amount takes: a span at most."""
+        if limit is None:
+            return 0.0
+        return max(-self.span_us, min(self.span_us, amount * self.span_us / limit))
 
     def correct(self, call: Granted, *, requests: int, tokens: int) -> None:
         """Let a call count differently; one that has left the window counts nothing."""
@@ -110,11 +113,8 @@ class CalendarModel:
             return
         call.requests += requests
         call.tokens += tokens
-        most_requests, most_tokens = self.limit(self.requests), self.limit(self.tokens)
-        if most_requests is not None:
-            self.request_tat_us += requests * self.span_us / most_requests
-        if most_tokens is not None:
-            self.token_tat_us += tokens * self.span_us / most_tokens
+        self.request_tat_us += self.pace_us(requests, self.limit(self.requests))
+        self.token_tat_us += self.pace_us(tokens, self.limit(self.tokens))
 
     def move(self, call: Granted, there_us: int) -> None:
         """A call in the window begins later than it was to."""
@@ -137,6 +137,6 @@ class CalendarModel:
             if self.tokens is not None:
                 parts.append(sum(one.tokens for one in seen) / self.tokens)
             wanted = min(0.95 * self.factor, 0.97 * (max(parts) * FULL))
-            self.factor = math.floor(max(0.5 * self.factor, wanted))
+            self.factor = max(20_000, math.floor(max(0.5 * self.factor, wanted)))
             self.cut_us, self.grown = now_us, 0
             self.cuts += 1

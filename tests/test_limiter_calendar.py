@@ -158,7 +158,13 @@ def test_every_start_is_what_the_plain_model_says(
             elif open_calls:
                 call = open_calls.pop(int(number * (len(open_calls) - 1)))
                 if what == "move":
-                    _move_both(asker, model, call, process=process, late_us=int(number * 5e6))
+                    _move_both(
+                        asker,
+                        model,
+                        call,
+                        process=process,
+                        late_us=int(number * model.window_us / 2),
+                    )
                     continue
                 _end_both(asker, model, call, what, process=process, number=number)
             model.grow(asker.now_us)

@@ -26,6 +26,7 @@
 
 local FULL = 1000000            -- the factor by which limits are cut, in millionths
 local CUT, CUT_MOST = 0.95, 0.5 -- at least and at most, each time
+local LEAST = 20000             -- however often it was cut
 local BELOW_SEEN = 0.97         -- of what the provider let through in its last window
 local GROW = 10000              -- a hundredth of the limit a window, faster the longer all is well
 local RUN_LEAST, RUN_MOST = 5, 20 -- failures in succession that open the breaker
@@ -119,6 +120,12 @@ local function write_slot(slot, requests, tokens)
   redis.call('HSET', slots_key, int(slot), int(requests) .. ' ' .. int(tokens))
 end
 
+-- how much of the calendar an amount takes; what is larger than a (cut) limit takes one span
+local function pace(amount, limit)
+  if not limit then return 0 end
+  return math.max(-span, math.min(span, amount * span / limit))
+end
+
 local function correct(start_us, requests, tokens)
   local slot = slot_of(start_us)
   if slot < s.tail then return end -- has left the window
@@ -128,9 +135,8 @@ local function correct(start_us, requests, tokens)
   write_slot(slot, now_requests, now_tokens)
   s.reqs = math.max(0, s.reqs + now_requests - had_requests)
   s.toks = math.max(0, s.toks + now_tokens - had_tokens)
-  local requests_max, tokens_max = cut_down(most_requests), cut_down(most_tokens)
-  if requests_max then s.rtat = s.rtat + requests * span / requests_max end
-  if tokens_max then s.ttat = s.ttat + tokens * span / tokens_max end
+  s.rtat = s.rtat + pace(requests, cut_down(most_requests))
+  s.ttat = s.ttat + pace(tokens, cut_down(most_tokens))
 end
 
 -- what was let through in the window that ends now, as parts of the limits; the larger part
@@ -158,7 +164,7 @@ local opened = false
 local function cut()
   local seen = part_seen() * FULL
   s.factor = math.max(CUT_MOST * s.factor, math.min(CUT * s.factor, BELOW_SEEN * seen))
-  s.factor = math.floor(s.factor)
+  s.factor = math.max(LEAST, math.floor(s.factor))
   s.cut, s.grown = now, 0
 end
 
@@ -308,17 +314,11 @@ local function grant(tokens)
   local had_requests, had_tokens = read_slot(slot)
   write_slot(slot, had_requests + 1, had_tokens + tokens)
   s.tail, s.reqs, s.toks, s.last = tail, reqs + 1, toks + tokens, start
-  local cost = 0
-  if requests_max then
-    s.rtat = math.max(s.rtat, start) + span / requests_max
-    cost = span / requests_max
-  end
-  if tokens_max then
-    s.ttat = math.max(s.ttat, start) + tokens * span / tokens_max
-    cost = math.max(cost, tokens * span / tokens_max)
-  end
+  local of_request, of_tokens = pace(1, requests_max), pace(tokens, tokens_max)
+  s.rtat = math.max(s.rtat, start) + of_request
+  s.ttat = math.max(s.ttat, start) + of_tokens
   s.granted, s.granted_tokens = s.granted + 1, s.granted_tokens + tokens
-  return start, cost
+  return start, math.max(of_request, of_tokens)
 end
 
 local starts, costs = {}, {}
