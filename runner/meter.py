@@ -22,43 +22,59 @@ class _Ratio:
         self.value += (ratio - self.value) * max(MEMORY, 1 / min(self.seen, WARM_UP))
 
 
-class TokenMeter:
-    """Expects tokens per (job, model): exact input where the vocabulary is known, else learned.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is known of a request before it is sent.
 
-    Where it is not known, input is tokens per byte of the request, learned from the usage that
-    answers report; the answer is tokens per token read, learned likewise.
+    `input_tokens` is a count when `exact`, else an estimate.
+    """
+
+    job: str
+    model: str
+    body_bytes: int
+    input_tokens: int
+    exact: bool
+    output_max_tokens: int
+
+    @property
+    def base(self) -> int:
+        """What learned input is relative to: exact tokens, or bytes where none are known."""
+        return max(1, self.input_tokens if self.exact else self.body_bytes)
+
+
+class TokenMeter:
+    """Expects tokens per (job, model), better with every answer that reports its usage.
+
+    Where the vocabulary is known, the count is corrected by what the provider counts besides (the
+    wrapping of messages, the schema); else tokens per byte are learned. The answer is learned as
+    tokens per token read.
     """
 
     def __init__(self) -> None:
-        self._input_per_byte: dict[tuple[str, str], _Ratio] = {}
+        self._input_per_base: dict[tuple[str, str], _Ratio] = {}
         self._output_per_input: dict[tuple[str, str], _Ratio] = {}
 
-    def expect(
-        self,
-        kind: tuple[str, str],
-        *,
-        request_bytes: int,
-        input_tokens: int,
-        exact: bool,
-        output_max_tokens: int,
-    ) -> int:
-        """Tokens of a call, both ways; `input_tokens` is an estimate unless it is `exact`."""
-        per_byte = self._input_per_byte.get(kind)
-        if not exact and per_byte is not None:
-            input_tokens = max(1, round(per_byte.value * request_bytes))
-        return input_tokens + min(output_max_tokens, self._output(kind, input_tokens))
+    def expect(self, request: Request) -> int:
+        """Tokens that a call will count, read and answered."""
+        input_tokens = self._input(request)
+        return input_tokens + min(request.output_max_tokens, self._output(request, input_tokens))
 
-    def learn(
-        self, kind: tuple[str, str], *, request_bytes: int, input_tokens: int, output_tokens: int
-    ) -> None:
+    def learn(self, request: Request, *, input_tokens: int, output_tokens: int) -> None:
         """Note what a call counted."""
-        if request_bytes <= 0 or input_tokens <= 0:
+        if input_tokens <= 0:
             return
-        self._input_per_byte.setdefault(kind, _Ratio()).note(input_tokens / request_bytes)
+        kind = (request.job, request.model)
+        self._input_per_base.setdefault(kind, _Ratio()).note(input_tokens / request.base)
         self._output_per_input.setdefault(kind, _Ratio()).note(output_tokens / input_tokens)
 
-    def _output(self, kind: tuple[str, str], input_tokens: int) -> int:
-        learned = self._output_per_input.get(kind)
+    def _input(self, request: Request) -> int:
+        learned = self._input_per_base.get((request.job, request.model))
+        if learned is None:
+            return request.input_tokens
+        return max(1, round(learned.value * request.base))
+
+    def _output(self, request: Request, input_tokens: int) -> int:
+        learned = self._output_per_input.get((request.job, request.model))
         if learned is None:
             return first_output_tokens(input_tokens)
         return round(learned.value * input_tokens)

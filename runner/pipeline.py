@@ -12,10 +12,10 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-from runner.budget import PriceList, ceiling_nusd, cost_nusd, format_usd, usd_to_nusd
+from runner.budget import PriceList, ceiling_nusd, format_usd, usd_to_nusd
 from runner.completion import Reading, read_answer
 from runner.config import Settings
 from runner.errors import ConfigError, JobError, RoadError
@@ -27,21 +27,9 @@ from runner.ledger.events import note
 from runner.ledger.gate import Claim, Release, claim, release
 from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
 from runner.ledger.work import Work, load
-from runner.limiter import (
-    CUT_OFF,
-    TAKEN_BACK,
-    Ended,
-    Ending,
-    Grant,
-    Limiter,
-    OverLimitError,
-    Postponed,
-)
-from runner.meter import TokenMeter
+from runner.limiter import Grant, OverLimitError, Postponed
 from runner.model import (
-    PROVIDER_FAULTS,
     Again,
-    AttemptState,
     Call,
     Dead,
     DeadReason,
@@ -52,10 +40,12 @@ from runner.model import (
     RawAnswer,
     Unanswered,
 )
+from runner.pacing import Paced, Pacer
 from runner.pinned import Pinned, PinnedJobs
 from runner.prepare import Prepared, prepare
 from runner.provider import Provider
 from runner.retry import decide, record_attempt, signature
+from runner.settling import settle
 from runner.suspect import Suspect
 from runner.validate import validate
 
@@ -78,8 +68,7 @@ class Tools:
     jobs: PinnedJobs
     settings: Settings
     lanes: Lanes
-    limiter: Limiter
-    meter: TokenMeter
+    pacer: Pacer
     provider_for: ProviderFor
     prices: PriceList
     suspect: Suspect
@@ -167,40 +156,38 @@ class Pipeline:
         lane = self._lane(turn)
         assert lane is not None, "its provider was found"
         try:
-            granted = await self._tools.limiter.acquire(
-                lane, tokens=self._expected_tokens(turn, prepared), retry=turn.work.repeats
+            paced = await self._tools.pacer.acquire(
+                lane, prepared, job=turn.work.job, retry=turn.work.repeats
             )
         except OverLimitError as error:
             await self._finish(turn, Dead(DeadReason.OVER_RATE_LIMIT, _too_long(str(error))))
             return
-        if isinstance(granted, Postponed):
-            await self._release(turn.work.ticket, wait_s=granted.wait_s)
+        if isinstance(paced, Postponed):
+            await self._release(turn.work.ticket, wait_s=paced.wait_s)
             return
         try:
-            await self._call(turn, prepared, provider, granted)
+            await self._call(turn, prepared, provider, paced)
         finally:  # where nothing else has said how it ended
-            self._tools.limiter.end(granted, CUT_OFF if turn.sent else TAKEN_BACK)
+            self._tools.pacer.drop(paced, sent=turn.sent)
 
-    async def _call(self, turn: Turn, prepared: Prepared, provider: Provider, grant: Grant) -> None:
-        if not await self._pass_gate(turn, prepared, grant):
+    async def _call(self, turn: Turn, prepared: Prepared, provider: Provider, paced: Paced) -> None:
+        if not await self._pass_gate(turn, prepared, paced.grant):
             return
         assert turn.attempt_id is not None
-        await self._tools.limiter.until_start(grant)
+        await self._tools.pacer.until_start(paced)
         turn.sent = True
         answer = await provider.call(
             Call(turn.attempt_id, prepared.model, prepared.body, prepared.deadline_s)
         )
         match answer:
             case Unanswered():
-                failure = Failure(answer.fault, answer.message)
-                unsent = answer.fault is Fault.NOT_SENT
-                ending = Ending(how=Ended.NO_CONNECTION if unsent else Ended.FAILED)
-                failure = await self._blame(failure, grant, ending)
+                failure = await self._tools.pacer.hear_nothing(paced, answer)
                 await self._conclude(turn, failure, unanswered=answer)
             case RawAnswer():
                 turn.received = True
                 if await self._store(turn, answer):
-                    await self._judge(turn, answer, grant, request_bytes=len(prepared.body))
+                    reading = await self._tools.pacer.hear(paced, answer, read_answer(answer))
+                    await self._judge(turn, reading)
 
     async def _read_again(self, turn: Turn) -> None:
         """Conclude an attempt whose raw answer outlived its worker: paid once, read again free."""
@@ -213,54 +200,13 @@ class Pipeline:
         )
         if await self._claim(turn, head=b"", tail=None, limiter_wait_us=0, stored=True):
             turn.answer = stored.answer
-            await self._judge(turn, stored.answer)
+            await self._judge(turn, read_answer(stored.answer))
 
-    async def _judge(
-        self,
-        turn: Turn,
-        answer: RawAnswer,
-        grant: Grant | None = None,
-        *,
-        request_bytes: int = 0,
-    ) -> None:
+    async def _judge(self, turn: Turn, reading: Reading) -> None:
         began_ns = self._tools.monotonic_ns()
-        reading = read_answer(answer)
-        if grant is not None:
-            self._learn(turn, reading, request_bytes=request_bytes)
-            if reading.failure is not None:
-                blamed = await self._blame(reading.failure, grant, _ending(answer, reading))
-                reading = replace(reading, failure=blamed)
-            else:
-                self._tools.limiter.end(grant, _ending(answer, reading))
         verdict = self._verdict(turn, reading)
         parse_us = (self._tools.monotonic_ns() - began_ns) // 1000
         await self._conclude(turn, verdict, reading=reading, parse_us=parse_us)
-
-    async def _blame(self, failure: Failure, grant: Grant, ending: Ending) -> Failure:
-        """Tell the limiter how a call failed; the failure, marked when the provider is out."""
-        self._tools.limiter.end(grant, ending)
-        if failure.fault not in PROVIDER_FAULTS:
-            return failure
-        return replace(failure, outage=await self._tools.limiter.is_out(grant.lane))
-
-    def _expected_tokens(self, turn: Turn, prepared: Prepared) -> int:
-        return self._tools.meter.expect(
-            (turn.work.job, prepared.model),
-            request_bytes=len(prepared.body),
-            input_tokens=prepared.input_tokens,
-            exact=prepared.input_exact,
-            output_max_tokens=prepared.max_output_tokens,
-        )
-
-    def _learn(self, turn: Turn, reading: Reading, *, request_bytes: int) -> None:
-        completion = reading.completion
-        if completion is not None and completion.usage_reported:
-            self._tools.meter.learn(
-                (turn.work.job, turn.model),
-                request_bytes=request_bytes,
-                input_tokens=completion.usage.input_tokens,
-                output_tokens=completion.usage.output_tokens,
-            )
 
     def _verdict(self, turn: Turn, reading: Reading) -> Done | Failure:
         if reading.failure is not None:
@@ -473,37 +419,24 @@ class Pipeline:
             return None  # our own bug while reading: the paid answer stays for the next turn
         if reading is None and turn.answer is not None:
             reading = read_answer(turn.answer)
-        state, cost, unsure = self._price(turn, reading, unanswered)
+        settled = settle(
+            price=self._tools.prices.price(turn.model),
+            hold_nusd=turn.hold_nusd,
+            answer=turn.answer,
+            reading=reading,
+            unanswered=unanswered,
+        )
         elapsed = turn.answer or unanswered
         return Settlement(
             attempt_id=turn.attempt_id,
-            state=state,
-            cost_nusd=cost,
-            ambiguous_nusd=unsure,
+            state=settled.state,
+            cost_nusd=settled.cost_nusd,
+            ambiguous_nusd=settled.ambiguous_nusd,
             usage=reading.completion.usage if reading and reading.completion else None,
             response_us=elapsed.elapsed_us if elapsed else None,
             parse_us=parse_us,
             total_us=(self._tools.monotonic_ns() - turn.started_ns) // 1000,
         )
-
-    def _price(
-        self, turn: Turn, reading: Reading | None, unanswered: Unanswered | None
-    ) -> tuple[AttemptState, int | None, int]:
-        """State, settled cost and ambiguous cost of the attempt (nano-dollars)."""
-        if unanswered is not None and unanswered.fault is Fault.NOT_SENT:
-            return AttemptState.NOT_SENT, 0, 0
-        if reading is None:
-            return AttemptState.AMBIGUOUS, None, turn.hold_nusd or 0
-        price = self._tools.prices.price(turn.model)
-        completion = reading.completion
-        if completion is not None and completion.usage_reported:
-            cost = None if price is None else cost_nusd(price, completion.usage)
-            return AttemptState.CONCLUDED, cost, 0
-        assert turn.answer is not None
-        if turn.answer.status >= 400:  # noqa: PLR2004 - HTTP errors are not billed
-            return AttemptState.CONCLUDED, 0, 0
-        # a success that does not say what it used: it may be billed up to the hold
-        return AttemptState.AMBIGUOUS, None, turn.hold_nusd or 0
 
     async def _finish(
         self, turn: Turn, outcome: Outcome, *, settlement: Settlement | None = None
@@ -535,28 +468,6 @@ class Pipeline:
 
 def _model_of(work: Work, pinned: Pinned) -> str:
     return pinned.models[min(work.history.ladder_step, len(pinned.models) - 1)]
-
-
-def _ending(answer: RawAnswer, reading: Reading) -> Ending:
-    """What an answer says of its lane."""
-    completion = reading.completion
-    used = None
-    if completion is not None and completion.usage_reported:
-        used = completion.usage.input_tokens + completion.usage.output_tokens
-    failure = reading.failure
-    return Ending(
-        how=_ENDED_BY.get(failure.fault, Ended.ANSWERED) if failure else Ended.ANSWERED,
-        used_tokens=used,
-        retry_after_s=failure.retry_after_s if failure else None,
-        told=answer.headers,
-    )
-
-
-_ENDED_BY = {
-    Fault.RATE_LIMITED: Ended.REFUSED,
-    Fault.RAMPED_TOO_FAST: Ended.SLOW_DOWN,
-    **dict.fromkeys(PROVIDER_FAULTS, Ended.FAILED),
-}
 
 
 def _poison(work: Work) -> Failure | None:

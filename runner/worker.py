@@ -28,8 +28,8 @@ from runner.ledger.gate import Release, release
 from runner.ledger.standing import has_open_documents
 from runner.limiter import Calendar, Limiter, starts_per_s
 from runner.limitwatch import LimitWatch
-from runner.meter import TokenMeter
 from runner.outages import Outages
+from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
 from runner.pipeline import Pipeline, Tools
 from runner.queue import ROAD_ERRORS, Road
@@ -119,8 +119,7 @@ class WorkerProcess:
                 jobs=jobs,
                 settings=self._settings,
                 lanes=Lanes(self._settings),
-                limiter=self._limiter,
-                meter=TokenMeter(),
+                pacer=Pacer(self._limiter),
                 provider_for=self._endpoints.provider_for,
                 prices=PriceList(self._settings),
                 suspect=self._suspect,

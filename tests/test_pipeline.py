@@ -28,7 +28,6 @@ from runner.ledger.tables import document
 from runner.ledger.workers import WorkerRow
 from runner.limiter import Limiter
 from runner.limiter.process import ProcessLimiter
-from runner.meter import TokenMeter
 from runner.model import (
     AttemptState,
     BatchState,
@@ -39,6 +38,7 @@ from runner.model import (
     RawAnswer,
     Unanswered,
 )
+from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
 from runner.pipeline import Pipeline, Tools
 from runner.prepare import prepare
@@ -207,8 +207,7 @@ class RoadMaker:
             jobs=jobs,
             settings=settings,
             lanes=Lanes(settings, env={}),
-            limiter=limiter,
-            meter=TokenMeter(),
+            pacer=Pacer(limiter),
             provider_for=provider_for,
             prices=PriceList(settings),
             suspect=Suspect(settings.home),
