@@ -53,11 +53,11 @@ class CalendarModel:
         return None if most is None else max(1, math.floor(most * self.factor / FULL))
 
     def grow(self, now_us: int) -> None:
-        """A hundredth of the limit a window, more with every window that all was well."""
+        """Half a hundredth of the limit a window, more with every window that all was well."""
         windows = (now_us - self.cut_us) // self.window_us
         while self.grown < windows and self.factor < FULL:
             self.grown += 1
-            self.factor = min(FULL, self.factor + 10_000 * max(1, self.grown - 2))
+            self.factor = min(FULL, self.factor + 5_000 * max(1, self.grown - 2))
 
     def counting(self, start_us: float) -> list[Granted]:
         """The calls that count in the window that ends at `start_us`."""
@@ -136,7 +136,7 @@ class CalendarModel:
                 parts.append(sum(one.requests for one in seen) / self.requests)
             if self.tokens is not None:
                 parts.append(sum(one.tokens for one in seen) / self.tokens)
-            wanted = min(0.95 * self.factor, 0.97 * (max(parts) * FULL))
+            wanted = min(0.985 * self.factor, 0.985 * (max(parts) * FULL))
             self.factor = max(20_000, math.floor(max(0.5 * self.factor, wanted)))
             self.cut_us, self.grown = now_us, 0
             self.cuts += 1

@@ -25,10 +25,10 @@
 -- and everybody behind it waits too: nobody starves.
 
 local FULL = 1000000            -- the factor by which limits are cut, in millionths
-local CUT, CUT_MOST = 0.95, 0.5 -- at least and at most, each time
+local CUT, CUT_MOST = 0.985, 0.5 -- at least and at most, each time
 local LEAST = 20000             -- however often it was cut
-local BELOW_SEEN = 0.97         -- of what the provider let through in its last window
-local GROW = 10000              -- a hundredth of the limit a window, faster the longer all is well
+local BELOW_SEEN = 0.985        -- of what the provider let through in its last window
+local GROW = 5000               -- half a hundredth of the limit a window, soon more
 local RUN_LEAST, RUN_MOST = 5, 20 -- failures in succession that open the breaker
 local CREW_US = 5000000         -- a process that has not asked for so long is gone
 local SPARE = 16                -- places for calls that begin between two questions
