@@ -123,7 +123,7 @@ class CalendarModel:
     def refuse(self, call: Granted, now_us: int, retry_after_us: int) -> None:
         """The provider refused a call: pause, and cut the limits once an episode."""
         self.paused_us = max(self.paused_us, now_us + retry_after_us)
-        if call.start_us >= self.cut_us:
+        if call.start_us >= self.cut_us + self.horizon_us:
             seen = [
                 one
                 for one in self.calls

@@ -171,8 +171,8 @@ end
 local function hear_refusal(start_us, retry_after_us)
   s.refused, s.refused_at = s.refused + 1, now
   s.paused = math.max(s.paused, now + retry_after_us)
-  -- calls that had started before the last cut belong to its episode
-  if (most_requests or most_tokens) and start_us >= s.cut then cut() end
+  -- calls whose start was given before the last cut belong to its episode
+  if (most_requests or most_tokens) and start_us >= s.cut + ask.horizon_us then cut() end
   s.e_errors = s.e_errors + 1
 end
 
