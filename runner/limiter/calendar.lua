@@ -184,12 +184,14 @@ local function hear_slow_down(retry_after_us)
 end
 
 local function hear_failure(crew_size)
-  s.failed, s.e_errors = s.failed + 1, s.e_errors + 1
+  s.failed = s.failed + 1
+  -- one that is out is not overloaded: how much it bears is not forgotten over an outage
+  s.e_errors = s.open > 0 and 0 or s.e_errors + 1
   if s.run == 0 then s.run_since = now end
   s.run = s.run + 1
   local enough = math.max(RUN_LEAST, math.min(RUN_MOST, crew_size))
   if s.open == 0 and s.run >= enough then
-    s.open, s.probe, opened = now, now + ask.probe_us, true
+    s.open, s.probe, opened, s.e_errors = now, now + ask.probe_us, true, 0
   end
 end
 

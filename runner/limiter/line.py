@@ -431,8 +431,8 @@ class Line:
     def _to_ask(self) -> list[_Waiter]:
         while self._waiting and self._waiting[0].gone:
             self._waiting.popleft()
-        if not self._paced and self._known:
-            return []
+        if not self._paced and self._known and not self.is_open:
+            return []  # they start without asking; a probe has to be asked for
         room = ASK_MAX if not self._known else max(0, min(ASK_MAX, self._room()))
         return list(islice(self._waiting, int(room)))
 
