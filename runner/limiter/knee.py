@@ -123,11 +123,14 @@ class Knee:
         return cls(**values)
 
 
-def first(max_limit: int) -> Knee:
-    """The state before anything is known. Raises ValueError for a bound below 1."""
+def first(max_limit: int, *, limit: int = FIRST_LIMIT) -> Knee:
+    """The state before anything is known, beginning with `limit` calls at once.
+
+    Raises ValueError for a bound below 1.
+    """
     if max_limit < 1:
         raise ValueError(f"at least 1 call has to be allowed at once, not {max_limit}")
-    limit = min(FIRST_LIMIT, max_limit)
+    limit = min(limit, max_limit)
     return Knee(max_limit=max_limit, limit=limit, base=limit, rest=FIRST_CALLS)
 
 

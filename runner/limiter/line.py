@@ -44,6 +44,7 @@ LEAD_ROOM = 1.5
 LEAD_FADES = 0.02
 CLOCK_TRUSTED_S = 30.0
 CALLS_MAX = 2_000  # at once, however much a server seems to bear
+CALLS_FIRST = 8  # a slow server should not have to answer many times before it is asked for more
 
 
 @dataclass(slots=True, eq=False)
@@ -558,7 +559,7 @@ def _told_limits(headers: Mapping[str, str]) -> dict[str, int]:
 def _next_knee(seen: EpochSeen) -> Knee | None:
     """The controller's next word; None while the epoch has not told enough."""
     if not seen.knee:
-        return first(CALLS_MAX)
+        return first(CALLS_MAX, limit=CALLS_FIRST)
     knee = Knee.from_json(seen.knee)
     epoch = Epoch(
         limit=seen.limit,
