@@ -29,7 +29,7 @@ def test_two_workers_share_a_limit_without_being_refused_and_status_tells_its_us
 ) -> None:
     provider.control(rpm=PER_WINDOW, window_s=WINDOW_S, latency_ms=100)
     limited(road)
-    inputs = road.write_documents(300)
+    inputs = road.write_documents(180)
     assert road.call("submit", "invoice", str(inputs)).returncode == 0
     workers = [road.start("work", "--until-empty", "--concurrency", "50") for _ in range(2)]
     wait_until(lambda: len(provider.book()) >= 100, timeout_s=60, what="calls")
@@ -43,8 +43,8 @@ def test_two_workers_share_a_limit_without_being_refused_and_status_tells_its_us
     assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
     refused = sum(entry.over_limit for entry in provider.book())
     assert refused <= 3, "1 % of the calls"
-    assert road.counts()[DocumentState.DONE] == 300
-    assert_three_histories_agree(road, provider, submitted=300)
+    assert road.counts()[DocumentState.DONE] == 180
+    assert_three_histories_agree(road, provider, submitted=180)
     assert road.json("status")["limits"][0]["use"]["refused"] == refused
 
 
@@ -56,15 +56,15 @@ def test_a_limit_that_is_lower_than_configured_is_found_and_costs_no_document(
         rpm=round(0.7 * PER_WINDOW), window_s=WINDOW_S, latency_ms=100, limit_headers=False
     )
     limited(road)
-    inputs = road.write_documents(300)
+    inputs = road.write_documents(180)
     done = road.call("run", "invoice", str(inputs), "--json", timeout_s=150)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["done"] == 300
+    assert json.loads(done.stdout)["done"] == 180
     book = provider.book()
     began_s = book[0].received_s
     late = [entry for entry in book if entry.received_s - began_s > 2 * WINDOW_S]
     assert sum(entry.over_limit for entry in late) <= 0.05 * len(late)
-    assert_three_histories_agree(road, provider, submitted=300)
+    assert_three_histories_agree(road, provider, submitted=180)
 
 
 @pytest.mark.timeout(200)
