@@ -197,9 +197,11 @@ class Line:
 
         There it would leave the window before it leaves the provider's.
         """
+        if not self._paced or grant.start_us is None or grant.number not in self._under_way:
+            return  # without a pace nothing stands on the calendar
         early_s = grant.start_s - _now_s()
         self._lead.note(early_s)
-        if early_s > -LATE_S or grant.start_us is None or grant.number not in self._under_way:
+        if early_s > -LATE_S:
             return
         late_us = grant.start_us - round(early_s * 1e6)
         self._notes.corrections += [
@@ -328,6 +330,8 @@ class Line:
     # ------------------------------------------------------------ what is reported
 
     def _correct(self, grant: Grant, ending: Ending) -> None:
+        if not self._paced:
+            return
         assert grant.start_us is not None
         match ending.how:
             case Ended.TAKEN_BACK | Ended.NO_CONNECTION | Ended.REFUSED | Ended.SLOW_DOWN:
