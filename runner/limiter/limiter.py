@@ -6,10 +6,11 @@ from itertools import count
 
 from runner.config import ModelSettings, Settings
 from runner.lanes import Lane
+from runner.limiter.alone import end_alone
 from runner.limiter.calendar import Calendar
 from runner.limiter.grants import TAKEN_BACK, Ending, Grant, Postponed
 from runner.limiter.limits import refuse_oversize
-from runner.limiter.line import Line, Outage, end_alone
+from runner.limiter.line import Line, Outage
 from runner.limiter.process import ProcessLimiter
 from runner.limiter.retries import RetryBudget
 

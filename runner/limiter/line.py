@@ -12,39 +12,32 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from runner.config import ModelSettings
 from runner.lanes import Lane
+from runner.limiter.alone import end_alone
 from runner.limiter.calendar import (
     CALENDAR_ERRORS,
     Calendar,
-    Correction,
     EpochSeen,
-    Heard,
-    Kind,
     Question,
     Reply,
     Report,
 )
-from runner.limiter.grants import Ended, Ending, Grant
-from runner.limiter.knee import Epoch, Knee, first, is_over, next_limit
-from runner.limiter.process import Pass, ProcessLimiter
+from runner.limiter.grants import TAKEN_BACK, Ended, Ending, Grant
+from runner.limiter.notes import Notes, pause_s, told_limits
+from runner.limiter.process import ProcessLimiter
+from runner.limiter.searching import next_knee
+from runner.limiter.timing import Clock, Lead
 
-LEAD_S = (0.05, 0.4)  # at least, and at most
 POLL_S = 0.2  # between two questions while something is going on
 TOGETHER_S = 0.02  # newcomers of so long are asked for together
 ASK_MAX = 100
 ALONE_MAX_S = 60.0  # so long a process limits itself while Redis is away; then it waits
 AWAY_POLL_S = 0.5
-REFUSED_S = 1.0  # the pause after a refusal that does not say how long
 LATE_S = 0.01
-LEAD_ROOM = 1.5
-LEAD_FADES = 0.02
-CLOCK_TRUSTED_S = 30.0
-CALLS_MAX = 2_000  # at once, however much a server seems to bear
-CALLS_FIRST = 8  # a slow server should not have to answer many times before it is asked for more
 
 
 @dataclass(slots=True, eq=False)
@@ -65,69 +58,6 @@ class _Waiter:
     def gone(self) -> bool:
         """Whether nobody waits any more."""
         return self.future.done()
-
-
-@dataclass(slots=True)
-class _Notes:
-    """What is to be reported next."""
-
-    corrections: list[Correction] = field(default_factory=list)
-    heard: list[Heard] = field(default_factory=list)
-    done: int = 0
-    work: int = 0
-
-    def report(self, seq: int) -> Report:
-        """All of it under one number."""
-        return Report(
-            seq=seq,
-            corrections=self.corrections,
-            heard=self.heard,
-            done=self.done,
-            work=self.work,
-        )
-
-    def __bool__(self) -> bool:
-        return bool(self.corrections or self.heard or self.done)
-
-
-class _Lead:
-    """How long before its start a caller is let go: what comes before a call takes that long.
-
-    The longest time of late counts, and fades: one slow commit is soon followed by others.
-    """
-
-    def __init__(self) -> None:
-        self.s = sum(LEAD_S) / 2
-
-    def note(self, early_s: float) -> None:
-        """A caller was ready so long before its start; negative: too late."""
-        needed_s = self.s - early_s
-        faded_s = self.s + (needed_s * LEAD_ROOM - self.s) * LEAD_FADES
-        self.s = min(LEAD_S[1], max(LEAD_S[0], needed_s * LEAD_ROOM, faded_s))
-
-
-class _Clock:
-    """How far Redis's clock is ahead, by the quickest question of late (Cristian 1989)."""
-
-    def __init__(self) -> None:
-        self.ahead_us = 0.0
-        self._error_s = math.inf
-        self._at_s = -math.inf
-
-    def note(self, now_us: int, *, asked_s: float, answered_s: float) -> None:
-        """A reply that came between two moments of the loop."""
-        error_s = (answered_s - asked_s) / 2
-        if error_s <= self._error_s or answered_s - self._at_s > CLOCK_TRUSTED_S:
-            self.ahead_us = now_us - (asked_s + answered_s) / 2 * 1e6
-            self._error_s, self._at_s = error_s, answered_s
-
-    def loop_s(self, calendar_us: int) -> float:
-        """A moment of the calendar in the loop's time."""
-        return (calendar_us - self.ahead_us) / 1e6
-
-    def calendar_us(self, loop_s: float) -> int:
-        """A moment of the loop in the calendar's time."""
-        return round(loop_s * 1e6 + self.ahead_us)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,17 +83,17 @@ class Line:
     ) -> None:
         self.lane = lane
         self.is_open = False  # the breaker
-        self._lead = _Lead()
+        self._lead = Lead()
         self._limits = limits
         self._calendar = calendar
         self._own = own
         self._process = process
         self._on_outage = on_outage
-        self._clock = _Clock()
+        self._clock = Clock()
         self._waiting: deque[_Waiter] = deque()
         self._granted: dict[int, _Waiter] = {}
         self._under_way: dict[int, Grant] = {}
-        self._notes = _Notes()
+        self._notes = Notes()
         self._sending: Report | None = None
         self._seq = 0
         self._told: Mapping[str, int] = {}
@@ -204,10 +134,7 @@ class Line:
         if early_s > -LATE_S:
             return
         late_us = grant.start_us - round(early_s * 1e6)
-        self._notes.corrections += [
-            Correction(grant.start_us, -1, -grant.tokens),
-            Correction(late_us, 1, grant.tokens),
-        ]
+        self._notes.move(grant, from_us=grant.start_us, to_us=late_us)
         self._under_way[grant.number] = replace(grant, start_us=late_us)
 
     def end(self, grant: Grant, ending: Ending) -> None:
@@ -216,11 +143,16 @@ class Line:
         if known is None:
             return
         grant = known
+        start_us = grant.start_us or self._clock.calendar_us(grant.start_s)
         if grant.own is not None:
             end_alone(self._own, grant.own, ending)
-        else:
-            self._correct(grant, ending)
-        self._hear(grant, ending)
+        elif self._paced:
+            self._notes.correct(start_us, grant, ending)
+        self._notes.hear(start_us, grant, ending)
+        if ending.how in (Ended.REFUSED, Ended.SLOW_DOWN):
+            self._block(pause_s(ending))
+        if ending.told is not None:
+            self._told = told_limits(ending.told) or self._told
         self._start_those_that_may()
         self._tend(hurry=ending.how in _URGENT or (self._paced and self._is_full()))
 
@@ -306,7 +238,7 @@ class Line:
         """A caller was cancelled while it waited, or as it was let go."""
         grant = self._under_way.get(waiter.number)
         if grant is not None:
-            self.end(grant, Ending(how=Ended.TAKEN_BACK))
+            self.end(grant, TAKEN_BACK)
         elif self._granted.pop(waiter.number, None) is not None:
             self._take_back_start(waiter)
         else:
@@ -317,7 +249,7 @@ class Line:
         if waiter.timer is not None:
             waiter.timer.cancel()
             waiter.timer = None
-        self._notes.corrections.append(Correction(waiter.start_us, -1, -waiter.tokens))
+        self._notes.take_back(waiter.start_us, tokens=waiter.tokens)
 
     def _take_back_all_starts(self) -> None:
         """Those whose time has not come stand first in line again, in their order."""
@@ -326,41 +258,6 @@ class Line:
         for waiter in back:
             self._take_back_start(waiter)
         self._waiting.extendleft(reversed(back))
-
-    # ------------------------------------------------------------ what is reported
-
-    def _correct(self, grant: Grant, ending: Ending) -> None:
-        if not self._paced:
-            return
-        assert grant.start_us is not None
-        match ending.how:
-            case Ended.TAKEN_BACK | Ended.NO_CONNECTION | Ended.REFUSED | Ended.SLOW_DOWN:
-                self._notes.corrections.append(Correction(grant.start_us, -1, -grant.tokens))
-            case Ended.ANSWERED if ending.used_tokens is not None:
-                more = ending.used_tokens - grant.tokens
-                if more:
-                    self._notes.corrections.append(Correction(grant.start_us, 0, more))
-            case _:
-                pass  # it may count at the provider as it was expected to
-
-    def _hear(self, grant: Grant, ending: Ending) -> None:
-        start_us = grant.start_us or self._clock.calendar_us(grant.start_s)
-        retry_after_s = REFUSED_S if ending.retry_after_s is None else ending.retry_after_s
-        match ending.how:
-            case Ended.ANSWERED:
-                self._notes.heard.append(Heard(Kind.OK, start_us))
-                self._notes.done += 1
-                self._notes.work += ending.used_tokens or grant.tokens
-            case Ended.FAILED | Ended.NO_CONNECTION:
-                self._notes.heard.append(Heard(Kind.FAILED, start_us))
-            case Ended.REFUSED | Ended.SLOW_DOWN:
-                kind = Kind.REFUSED if ending.how is Ended.REFUSED else Kind.SLOW
-                self._notes.heard.append(Heard(kind, start_us, round(retry_after_s * 1e6)))
-                self._block(retry_after_s)
-            case Ended.TAKEN_BACK | Ended.CUT_OFF:
-                pass
-        if ending.told is not None:
-            self._told = _told_limits(ending.told) or self._told
 
     def _block(self, seconds: float) -> None:
         self._blocked_until_s = max(self._blocked_until_s, _now_s() + seconds)
@@ -418,7 +315,7 @@ class Line:
         listeners, asked = self._listeners[:], self._to_ask()
         if self._sending is None:  # a report that got no reply is sent again as it was
             self._seq += 1
-            self._sending, self._notes = self._notes.report(self._seq), _Notes()
+            self._sending, self._notes = self._notes.report(self._seq), Notes()
         asked_s = _now_s()
         reply = await self._calendar.ask(self.lane.id, self._limits, self._question(asked))
         self._clock.note(reply.now_us, asked_s=asked_s, answered_s=_now_s())
@@ -483,7 +380,7 @@ class Line:
 
     async def _judge(self, seen: EpochSeen) -> None:
         """Set the concurrency of an adaptive lane anew when its epoch has told enough."""
-        knee = _next_knee(seen)
+        knee = next_knee(seen)
         if knee is not None:
             await self._calendar.tune(
                 self.lane.id, epoch=seen.number, limit=knee.limit, knee=knee.to_json()
@@ -533,49 +430,6 @@ class Line:
 
 
 _URGENT = (Ended.FAILED, Ended.NO_CONNECTION, Ended.REFUSED, Ended.SLOW_DOWN)
-
-
-def end_alone(own: ProcessLimiter, passed: Pass, ending: Ending) -> None:
-    """The end of a call that this process let start by its own share."""
-    match ending.how:
-        case Ended.TAKEN_BACK | Ended.NO_CONNECTION | Ended.REFUSED | Ended.SLOW_DOWN:
-            own.refund(passed)
-        case Ended.ANSWERED if ending.used_tokens is not None:
-            own.refund(passed, used_tokens=max(1, ending.used_tokens))
-        case _:
-            pass
-    own.release(passed)
-    if ending.how in (Ended.REFUSED, Ended.SLOW_DOWN):
-        seconds = REFUSED_S if ending.retry_after_s is None else ending.retry_after_s
-        own.pause(passed.model, seconds=seconds)
-
-
-def _told_limits(headers: Mapping[str, str]) -> dict[str, int]:
-    """Requests and tokens a minute, as the provider says; what makes no sense is not there."""
-    told: dict[str, int] = {}
-    for name in ("requests", "tokens"):
-        value = headers.get(f"x-ratelimit-limit-{name}", "").strip()
-        if value.isascii() and value.isdigit() and int(value[:12]) > 0:
-            told[name] = int(value[:12])
-    return told
-
-
-def _next_knee(seen: EpochSeen) -> Knee | None:
-    """The controller's next word; None while the epoch has not told enough."""
-    if not seen.knee:
-        return first(CALLS_MAX, limit=CALLS_FIRST)
-    knee = Knee.from_json(seen.knee)
-    epoch = Epoch(
-        limit=seen.limit,
-        saturated=seen.peak >= seen.limit,
-        completed=seen.done,
-        work=float(seen.work),
-        duration_s=seen.elapsed_us / 1e6,
-        errors=seen.errors + seen.slow,
-        slow_downs=seen.slow,
-    )
-    over = is_over(knee, completed=epoch.completed, errors=epoch.errors, elapsed_s=epoch.duration_s)
-    return next_limit(knee, epoch) if over else None
 
 
 def _now_s() -> float:
