@@ -45,7 +45,8 @@ Place = Callable[[], tuple[int, int]]
 
 
 def _dumps(payload: dict[str, Any]) -> bytes:
-    return json.dumps(payload).encode()
+    # of an exception, which arq puts into the result of an expired job, only the kind
+    return json.dumps(payload, default=lambda foreign: type(foreign).__name__).encode()
 
 
 def _loads(payload: bytes) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runner.ledger.control import cancel_batch, resume_batch
-from runner.ledger.feeding import free_answered, orphans, ready_tickets, take_back
+from runner.ledger.feeding import Feed, feed, free_answered, orphans, ready_tickets, take_back
 from runner.ledger.pausing import pause_batch
 from runner.ledger.standing import has_open_documents, queue_standing
 from runner.ledger.submission import Batch
@@ -203,3 +203,20 @@ def test_an_orphan_whose_answer_is_stored_is_freed_to_be_read_at_no_cost(
 
 def test_each_worker_has_a_number_of_its_own(world: World) -> None:
     assert [world.worker().number for _ in range(3)] == [1, 2, 3]
+
+
+def test_of_a_model_with_limits_no_more_is_fed_than_they_let_start_soon(world: World) -> None:
+    slow = [batch_of(world, f"slow{number}", 50) for number in range(2)]
+    other = world.batch("other", models=("large",))
+    world.add(other, *(f"other {number}" for number in range(50)))
+    me = world.worker()
+
+    def ready_max(model: str) -> float:
+        return 6 if model == "small" else 1_000
+
+    for _ in range(3):
+        with world.ledger.transaction() as connection:
+            wish = Feed(worker_id=me.id, window=60, now_us=world.tick(), ready_max=ready_max)
+            feed(connection, [wish])
+    assert sum(fed(world, batch) for batch in slow) == 6, "both batches of the model together"
+    assert fed(world, other) == 50, "the other model has all of its places"

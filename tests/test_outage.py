@@ -19,8 +19,7 @@ from runner.lanes import Lanes
 from runner.ledger import Ledger
 from runner.ledger.tables import attempt, document
 from runner.ledger.workers import WorkerRow
-from runner.limiter import Calendar, Limiter
-from runner.limiter.calendar import Question, Reply
+from runner.limiter import Limiter
 from runner.limiter.retries import FLOOR_EVERY_S, MINUTE_S, SHARE
 from runner.model import (
     PROVIDER_FAULTS,
@@ -37,6 +36,7 @@ from runner.pipeline import Pipeline, Tools
 from runner.provider import Provider
 from runner.servers.valkey import use_valkey
 from runner.suspect import Suspect
+from tests.calendars import OutsideCalendar
 from tests.jobfolders import make_job
 from tests.ledgers import START_US, World, ledger_url
 from tests.virtual_time import in_patient_time, now_s, outside
@@ -65,15 +65,6 @@ class OutsideLedger(Ledger):
         """See `Ledger.read`."""
         with outside():
             return await super().read(operation, argument)
-
-
-class OutsideCalendar(Calendar):
-    """A calendar that time waits for, and that believes it."""
-
-    async def ask(self, lane: str, limits: ModelSettings, question: Question) -> Reply:
-        """See `Calendar.ask`."""
-        with outside():
-            return await super().ask(lane, limits, question)
 
 
 @dataclass

@@ -43,8 +43,10 @@ async def road(server: Resident, redis: Redis) -> AsyncIterator[Road]:
 
 
 @asynccontextmanager
-async def working(road: Road, extract: Extract, *, slots: int = 5) -> AsyncIterator[None]:
-    worker = road.make_worker(extract, slots=slots)
+async def working(
+    road: Road, extract: Extract, *, slots: int = 5, place: tuple[int, int] = (0, 1)
+) -> AsyncIterator[None]:
+    worker = road.make_worker(extract, slots=slots, place=lambda: place)
     task = asyncio.create_task(worker.async_run())
     try:
         yield
@@ -258,3 +260,63 @@ async def test_a_server_that_is_away_raises_a_road_error_in_bounded_time(tmp_pat
             with pytest.raises(ROAD_ERRORS):
                 await action
     await road.close()
+
+
+async def test_each_id_falls_to_exactly_one_of_several_workers(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.queue.LEFT_TO_OTHERS_S", 60.0)
+    tickets = [Ticket(f"d{number}", 1) for number in range(60)]
+    taken: dict[int, list[Ticket]] = {0: [], 1: [], 2: []}
+
+    def extract_of(rank: int) -> Extract:
+        async def extract(ticket: Ticket) -> None:
+            taken[rank].append(ticket)
+
+        return extract
+
+    async def count() -> int:
+        return sum(map(len, taken.values()))
+
+    await road.push(tickets)
+    async with (
+        working(road, extract_of(0), place=(0, 3)),
+        working(road, extract_of(1), place=(1, 3)),
+        working(road, extract_of(2), place=(2, 3)),
+    ):
+        await eventually(count, 60)
+    both = [ticket for some in taken.values() for ticket in some]
+    assert len(both) == 60
+    assert set(both) == set(tickets)
+    assert all(taken.values()), "every one of them had a part"
+
+
+async def test_what_a_worker_leaves_lying_is_taken_by_another(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.queue.LEFT_TO_OTHERS_S", 0.05)
+    taken: list[Ticket] = []
+
+    async def extract(ticket: Ticket) -> None:
+        taken.append(ticket)
+
+    async def count() -> int:
+        return len(taken)
+
+    await road.push([Ticket(f"d{number}", 1) for number in range(30)])
+    async with working(road, extract, place=(0, 3)):
+        await eventually(count, 30)
+
+
+async def test_an_id_whose_payload_is_gone_is_dropped_without_a_word_of_its_arguments(
+    road: Road, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def extract(_: Ticket) -> None:
+        raise AssertionError("there is nothing to extract")
+
+    await road.push(TICKETS[:1])
+    await redis.delete("arq:job:" + TICKETS[0].arq_id(LEDGER))
+    async with working(road, extract):
+        await eventually(road.depth, 0)
+    assert "Traceback" not in caplog.text
+    assert "not JSON serializable" not in caplog.text
