@@ -96,9 +96,7 @@ def test_callers_start_in_the_order_of_their_coming_at_the_pace_of_the_limit(
 
         await asyncio.gather(*(one(number) for number in range(40)))
         assert [number for number, _ in starts] == list(range(40))
-        gaps_s = [
-            later - earlier for (_, earlier), (_, later) in zip(starts, starts[1:], strict=False)
-        ]
+        gaps_s = [later - earlier for earlier, later in pairwise([at_s for _, at_s in starts])]
         assert all(gap_s == pytest.approx(60.1 / 600, abs=0.02) for gap_s in gaps_s[5:])
 
     play(redis_url, scene, rpm=600)
