@@ -76,8 +76,10 @@ def play(redis_url: str, scene: Callable[[Fleet], Awaitable[None]], **fleet: Any
 
     async def main() -> None:
         made = Fleet(redis_url, **fleet)
-        await scene(made)
-        await asyncio.gather(*(limiter.aclose() for limiter in made.limiters))
+        try:
+            await scene(made)
+        finally:
+            await asyncio.gather(*(limiter.aclose() for limiter in made.limiters))
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     in_patient_time(main())
@@ -116,7 +118,8 @@ def test_two_processes_share_a_window_and_both_get_on(redis_url: str) -> None:
         both = sorted(starts[0] + starts[1])
         for at_s in both:
             assert sum(at_s - 10 < one <= at_s for one in both) <= 50
-        assert abs(sum(starts[0]) / 60 - sum(starts[1]) / 60) < 2
+        half = both[len(both) // 2]
+        assert all(sum(at_s <= half for at_s in some) >= 15 for some in starts.values())
 
     play(redis_url, scene, processes=2, rpm=300, window_s=10)
 

@@ -105,6 +105,7 @@ class Line:
         self._listeners: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
+        self._closing = False
         self._away_since_s: float | None = None
 
     # ------------------------------------------------------------ for callers
@@ -168,7 +169,8 @@ class Line:
         """Say what is left to say, and end the pump."""
         if self._pump is None:
             return
-        self._pump.cancel()
+        self._closing = True
+        self._wake.set()
         await asyncio.gather(self._pump, return_exceptions=True)
         with suppress(*CALENDAR_ERRORS):
             await self._ask()
@@ -293,7 +295,7 @@ class Line:
                 await self._ask()
             except CALENDAR_ERRORS:
                 await self._go_alone()
-            if not self._has_business():
+            if self._closing or not self._has_business():
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
