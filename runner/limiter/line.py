@@ -91,7 +91,7 @@ class Line:
         self._on_outage = on_outage
         self._clock = Clock()
         self._waiting: deque[_Waiter] = deque()
-        self._granted: dict[int, _Waiter] = {}
+        self._granted: dict[int, _Waiter] = {}  # in the order of their starts
         self._under_way: dict[int, Grant] = {}
         self._notes = Notes()
         self._sending: Report | None = None
@@ -218,9 +218,14 @@ class Line:
         self._tend(hurry=False)
         return grant
 
-    def _let_go(self, waiter: _Waiter) -> None:
-        """The waiter's time is near."""
-        del self._granted[waiter.number]
+    def _let_go(self, last: _Waiter) -> None:
+        """The time of a waiter is near; those before it go first, however short their lead was."""
+        while last.number in self._granted:
+            self._let_go_first(self._granted.pop(next(iter(self._granted))))
+
+    def _let_go_first(self, waiter: _Waiter) -> None:
+        if waiter.timer is not None:
+            waiter.timer.cancel()
         if waiter.gone:  # given up in this very moment; `_give_up` found it nowhere
             self._take_back_start(waiter)
             return
@@ -370,9 +375,10 @@ class Line:
         """Give the first of those that were asked for their starts."""
         loop = asyncio.get_running_loop()
         self._denied = len(reply.starts_us) < len(asked)
+        stale = self._notes.tell_of_a_refusal  # which came while the calendar was asked
         for waiter, after_us, cost_us in zip(asked, reply.starts_us, reply.costs_us, strict=False):
             waiter.start_us, waiter.cost_us = reply.now_us + after_us, cost_us
-            if waiter.gone:
+            if waiter.gone or stale:
                 self._take_back_start(waiter)
                 continue
             self._waiting.remove(waiter)

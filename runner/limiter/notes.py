@@ -27,6 +27,11 @@ class Notes:
             work=self.work,
         )
 
+    @property
+    def tell_of_a_refusal(self) -> bool:
+        """Whether there is a pause that the calendar has not heard of."""
+        return any(one.kind in (Kind.REFUSED, Kind.SLOW) for one in self.heard)
+
     def __bool__(self) -> bool:
         return bool(self.corrections or self.heard or self.done)
 
