@@ -158,7 +158,14 @@ def assert_passes_ruff(folder: Path) -> None:
 
 def test_a_new_job_loads_is_locked_and_passes_ruff(tmp_path: Path) -> None:
     written = create_job("lab_report", tmp_path, clock_s=lambda: NOON)
-    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == written
+    assert (
+        sorted(
+            path
+            for path in tmp_path.rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        )
+        == written
+    )
     assert_passes_ruff(tmp_path)
     loaded = load_job("lab_report", folders=(tmp_path,))
     schema = strict_schema(loaded.job.schema)
