@@ -9,7 +9,6 @@ from runner.ledger.lanes import all_lanes, note_lanes, write_use
 from runner.limiter import CALENDAR_ERRORS, Calendar, LaneUse, Limiter
 
 LOOK_EVERY_S = 2.0
-RECENT_US = 3_600_000_000  # a lane that nobody called for so long is not looked at
 
 
 class LimitWatch:
@@ -50,9 +49,8 @@ class LimitWatch:
             await self._look_at_all(now_us)
 
     async def _look_at_all(self, now_us: int) -> None:
-        rows = await self._ledger.read_one(
-            lambda connection: all_lanes(connection, since_us=now_us - RECENT_US)
-        )
+        # those that rested for days too: only their calendars know that they are called again
+        rows = await self._ledger.read_one(lambda connection: all_lanes(connection, since_us=0))
         seen: dict[str, str] = {}
         for row in rows:
             try:
