@@ -37,7 +37,6 @@ class _Share:
     weight: int
     model: str  # the first of its ladder
     on_road: int
-    ready: int
     waiting: Iterator[Any]
 
 
@@ -56,8 +55,9 @@ def _feed(connection: Connection, wish: Feed) -> list[Ticket]:
     room = wish.window - on_road.total()
     if room <= 0:
         return []
-    shares = _shares(connection, on_road, ready, room=room, now_us=wish.now_us)
-    chosen = list(_deal(shares, room, ready_max=wish.ready_max))
+    shares = _shares(connection, on_road, room=room, now_us=wish.now_us)
+    ready_of = _by_model(connection, ready)
+    chosen = list(_deal(shares, room, ready=ready_of, ready_max=wish.ready_max))
     if chosen:
         connection.execute(_READY, [{"key": row.id} for row in chosen])
     return [Ticket(row.id, row.turn + 1) for row in chosen]
@@ -86,6 +86,23 @@ def _on_road(connection: Connection) -> tuple[Counter[str], Counter[str]]:
     return on_road, ready
 
 
+def _by_model(connection: Connection, ready: Counter[str]) -> Counter[str]:
+    """What waits for a call, by the first model of its batch's ladder.
+
+    Batches count that have nothing left to feed: they fill slots like any other.
+    """
+    of_model: Counter[str] = Counter()
+    for some in chunks(ready):
+        query = select(batch.c.id, batch.c.models_json).where(batch.c.id.in_(some))
+        for row in connection.execute(query):
+            of_model[_first_model(row)] += ready[row.id]
+    return of_model
+
+
+def _first_model(row: Any) -> str:
+    return str(json.loads(row.models_json)[0])
+
+
 def _waiting_batches(connection: Connection) -> Iterator[str]:
     # A skip scan: one index look-up a batch, however many documents wait.
     last = ""
@@ -104,7 +121,6 @@ def _waiting_batches(connection: Connection) -> Iterator[str]:
 def _shares(
     connection: Connection,
     on_road: Counter[str],
-    ready: Counter[str],
     *,
     room: int,
     now_us: int,
@@ -125,9 +141,8 @@ def _shares(
         _Share(
             row.id,
             row.weight,
-            json.loads(row.models_json)[0],
+            _first_model(row),
             on_road[row.id],
-            ready[row.id],
             _due(connection, row.id, page=page, now_us=now_us),
         )
         for row in rows
@@ -165,12 +180,16 @@ def _due_of_kind(
 
 
 def _deal(
-    shares: Sequence[_Share], room: int, *, ready_max: Callable[[str], float]
+    shares: Sequence[_Share],
+    room: int,
+    *,
+    ready: Counter[str],
+    ready_max: Callable[[str], float],
 ) -> Iterator[Any]:
-    """Give one place at a time to the batch that has the fewest for its weight."""
-    ready: Counter[str] = Counter()
-    for share in shares:
-        ready[share.model] += share.ready
+    """Give one place at a time to the batch that has the fewest for its weight.
+
+    `ready`, by model, counts what is given too.
+    """
     line = [(share.on_road / share.weight, share.batch_id, share) for share in shares]
     heapify(line)
     while room and line:
