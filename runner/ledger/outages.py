@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, case, func, select, update
 
 from runner.keys import first_id
 from runner.lanes import Lane
 from runner.ledger.dialect import chunks
 from runner.ledger.events import note_documents
 from runner.ledger.tables import attempt, batch, document
-from runner.model import DeadReason, DocumentState, Fault
+from runner.model import BatchState, DeadReason, DocumentState, Fault
 
 CALL_MAX_US = 3_600_000_000  # no call lasts longer: timeout_s is bounded by an hour
 MARGIN_US = 1_000_000  # between a failure and the moment the fleet heard of it
@@ -30,7 +30,8 @@ class RunOfFailures:
 def forgive(connection: Connection, run: RunOfFailures) -> int:
     """Turn the charged failures of a run into deferrals; how many there were.
 
-    A document that they had used up goes back to the queue. Doing it again changes nothing.
+    A document that they had used up goes back to the queue, unless its batch was cancelled or its
+    text purged. Doing it again changes nothing.
     """
     rows = connection.execute(
         select(attempt.c.id, attempt.c.document_id, attempt.c.fault)
@@ -69,7 +70,8 @@ def _give_back(
         update(document)
         .where(here)
         .values(
-            attempts=document.c.attempts - count,
+            # a dead letter that was retried meanwhile has begun anew: nothing is left to give back
+            attempts=case((document.c.attempts > count, document.c.attempts - count), else_=0),
             deferrals=document.c.deferrals + count,
             deferred_since_us=func.coalesce(document.c.deferred_since_us, now_us),
         )
@@ -80,6 +82,10 @@ def _give_back(
             here,
             document.c.state == DocumentState.DEAD,
             document.c.reason == DeadReason.ATTEMPTS_EXHAUSTED,
+            document.c.text_digest.is_not(None),
+            document.c.batch_id.in_(
+                select(batch.c.id).where(batch.c.state != BatchState.CANCELLED)
+            ),
         )
         .values(
             state=DocumentState.QUEUED,
