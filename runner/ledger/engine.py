@@ -97,21 +97,20 @@ def _begin_sqlite(connection: Connection) -> None:
     assert isinstance(raw, sqlite3.Connection)
     raw.execute("PRAGMA busy_timeout = 0")
     give_up_s = time.monotonic() + BUSY_TIMEOUT_MS / 1000
-    while not _begins_writing(raw) and time.monotonic() < give_up_s:
+    while "locked" in (trouble := _try_to_begin(raw)) and time.monotonic() < give_up_s:
         time.sleep(random.uniform(*BUSY_PAUSES_S))  # noqa: S311 - so that no two keep step
     raw.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    if not raw.in_transaction:
+    if trouble:  # once more, so that its error is SQLAlchemy's, which tells a full disk from a bug
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _begins_writing(raw: sqlite3.Connection) -> bool:
+def _try_to_begin(raw: sqlite3.Connection) -> str:
+    """Begin a transaction that writes; what is wrong, empty when it has begun."""
     try:
         raw.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        if "locked" not in str(error):
-            raise
-        return False
-    return True
+    except sqlite3.Error as error:
+        return str(error) or type(error).__name__
+    return ""
 
 
 def reading_engine(engine: Engine) -> Engine:
