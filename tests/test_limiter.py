@@ -201,6 +201,30 @@ def test_concurrency_holds_for_two_processes_together(redis_url: str) -> None:
     play(redis_url, scene, processes=2, max_concurrency=3)
 
 
+@pytest.mark.parametrize("places", [1, 3])
+def test_busy_processes_share_few_places_alike(redis_url: str, places: int) -> None:
+    async def scene(fleet: Fleet) -> None:
+        calls = {0: 0, 1: 0}
+        under_way = 0
+
+        async def slot(process: int) -> None:
+            nonlocal under_way
+            while now_s() < 60:
+                grant = await fleet.grant(process)
+                under_way += 1
+                assert under_way <= places
+                calls[process] += 1
+                await asyncio.sleep(1)
+                under_way -= 1
+                fleet.limiters[process].end(grant, ANSWERED)
+
+        await asyncio.gather(*(slot(number % 2) for number in range(12)))
+        assert sum(calls.values()) >= 60 * places * 0.8, "places are not left empty"
+        assert min(calls.values()) >= sum(calls.values()) / 3, calls
+
+    play(redis_url, scene, processes=2, max_concurrency=places)
+
+
 def test_a_document_that_no_window_has_room_for_is_refused_by_name(redis_url: str) -> None:
     async def scene(fleet: Fleet) -> None:
         with pytest.raises(OverLimitError, match=r"model m: .* about 201 tokens, .* 200 in"):

@@ -9,9 +9,10 @@ from typing import Any, Self
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis import Redis
 
 from runner.config import ModelSettings
-from runner.keys import new_id
+from runner.keys import calendar_keys, new_id
 from runner.limiter.calendar import (
     CREDIT_MAX_US,
     HORIZON_US,
@@ -346,6 +347,47 @@ def test_a_clock_that_is_set_back_an_hour_stops_nobody(redis_url: str) -> None:
         reply = asker.ask(1)
         assert reply.starts_us
         assert reply.starts_us[0] < SECOND_US
+
+
+# -------------------------------------------------------------------- settings that change
+
+
+@pytest.mark.parametrize(("before_s", "after_s"), [(10, 60), (60, 10)])
+def test_a_window_that_was_set_anew_still_counts_what_is_in_it(
+    redis_url: str, before_s: int, after_s: int
+) -> None:
+    with Asker(redis_url, ModelSettings(tpm=6_000, window_s=before_s)) as asker:
+        asker.ask()
+        asker.now_us += SECOND_US
+        asker.ask(100 * before_s)  # a whole window
+        asker.now_us += SECOND_US
+        asker.limits = ModelSettings(tpm=6_000, window_s=after_s)
+        (start_us,) = asker.starts(asker.ask(100 * after_s))
+        assert after_s - 2 <= (start_us - asker.now_us) / SECOND_US <= after_s + 1
+
+
+def test_processes_with_different_windows_do_not_wait_for_ever(redis_url: str) -> None:
+    with Asker(redis_url, ModelSettings(rpm=600)) as asker:
+        for place in range(200):
+            asker.limits = ModelSettings(rpm=600, window_s=(10, 60, 7)[place % 3])
+            reply = asker.ask(1, process=f"p{place % 3}")
+            assert all(after_us < SECOND_US for after_us in reply.starts_us)
+            asker.now_us += SECOND_US // 5
+        slots = asker.runner.run(asker.calendar.read(asker.lane)).slots
+        granted = sum(int(packed.split()[0]) for packed in slots.values())
+        assert 30 <= granted <= 100, "seven seconds of starts, one in 0.2 s, at least"
+
+
+def test_a_log_that_was_lost_stops_nobody(redis_url: str) -> None:
+    with Asker(redis_url, ModelSettings(rpm=60)) as asker:
+        asker.ask(*[1] * 60)
+        server = Redis.from_url(redis_url)
+        server.delete(calendar_keys("test", asker.lane)[1])
+        server.close()
+        for _ in range(100):
+            asker.now_us += SECOND_US
+            last = asker.ask(1)
+        assert last.starts_us[0] < 2 * SECOND_US
 
 
 # -------------------------------------------------------------------- concurrency

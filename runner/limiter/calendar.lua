@@ -52,16 +52,41 @@ local FIELDS = {
   'granted', 'granted_tokens', 'refused', 'refused_at', 'failed', 'ok',
 }
 
+-- paces begin without credit: no burst may follow what was forgotten
+local function pace_anew(state)
+  state.rtat, state.ttat = now + ask.credit_us, now + ask.credit_us
+end
+
 local function born()
   redis.call('DEL', slots_key)
   local new = {}
   for _, name in ipairs(FIELDS) do new[name] = 0 end
-  -- without credit: a calendar that was lost must not let a burst follow what it has forgotten
-  new.rtat, new.ttat = now + ask.credit_us, now + ask.credit_us
+  pace_anew(new)
   new.tail = math.floor(now / ask.slot_us)
   new.swept = new.tail
   new.factor, new.e_since = FULL, now
   return new
+end
+
+-- the log in slots of another size, for the window was set anew
+local function resize(state, old_slot_us)
+  local packed = redis.call('HGETALL', slots_key)
+  redis.call('DEL', slots_key)
+  local sums, tail = {}, math.floor(now / ask.slot_us)
+  state.reqs, state.toks = 0, 0
+  for place = 1, #packed, 2 do
+    local slot = math.floor((packed[place] + 0.5) * old_slot_us / ask.slot_us)
+    local requests, tokens = packed[place + 1]:match('^(%d+) (%d+)$')
+    local sum = sums[slot] or {0, 0}
+    sums[slot] = {sum[1] + requests, sum[2] + tokens}
+    state.reqs, state.toks = state.reqs + requests, state.toks + tokens
+    tail = math.min(tail, slot)
+  end
+  for slot, sum in pairs(sums) do
+    redis.call('HSET', slots_key, int(slot), int(sum[1]) .. ' ' .. int(sum[2]))
+  end
+  state.tail, state.swept = tail, tail
+  pace_anew(state)
 end
 
 local function read_state()
@@ -75,6 +100,8 @@ local function read_state()
     new.factor = read.factor
     return new
   end
+  local old_slot_us = tonumber(redis.call('HGET', state_key, 'slot'))
+  if old_slot_us and old_slot_us ~= ask.slot_us then resize(read, old_slot_us) end
   return read
 end
 
@@ -231,7 +258,8 @@ local function read_crew()
       found.in_flight = found.in_flight + in_flight
       found.allowed = found.allowed + allowed
       if tonumber(allowed) == 0 and tonumber(waiting) > 0 then
-        found.starving_us = math.max(found.starving_us, tonumber(oldest))
+        local since_us = now - (expiry - CREW_US)
+        found.starving_us = math.max(found.starving_us, oldest + since_us)
       end
     end
   end
@@ -249,7 +277,8 @@ local mine = ask.waiting + ask.in_flight
 local everyone = mine + crew.waiting + crew.in_flight
 local share = everyone > 0 and mine / everyone or 0
 
--- how many calls this process may have under way; nil: as many as it likes
+-- how many calls this process may have under way; nil: as many as it likes. It starts none while
+-- it asks, so that what it has under way is all that others must leave to it.
 local function allowance()
   local calls = ask.calls
   -- until somebody has begun the search, one call at a time
@@ -258,15 +287,15 @@ local function allowance()
   -- its share, and no more than it can use until it asks again
   local wanted = math.min(math.ceil(share * calls), mine + SPARE)
   -- one that got nothing and has waited longer goes first
-  if crew.starving_us > ask.oldest_us then wanted = math.min(wanted, ask.in_flight) end
-  return math.max(ask.in_flight, math.min(wanted, calls - crew.allowed))
+  if crew.starving_us > ask.oldest_us then wanted = math.min(wanted, ask.in_flight - 1) end
+  return math.max(0, math.min(wanted, calls - crew.allowed))
 end
 
 local allowed = allowance()
 if mine > 0 then
   redis.call('HSET', crew_key, ask.process, table.concat({
-    int(ask.seq), int(now + CREW_US), int(ask.waiting), int(ask.in_flight), int(allowed or 0),
-    int(ask.oldest_us),
+    int(ask.seq), int(now + CREW_US), int(ask.waiting), int(ask.in_flight),
+    int(math.max(ask.in_flight, allowed or 0)), int(ask.oldest_us),
   }, ' '))
 else
   -- remembered for its seq alone: a repeated report must not count twice
@@ -283,9 +312,11 @@ local function earliest(tokens)
   if requests_max then start = math.max(start, s.rtat - ask.credit_us) end
   if tokens_max then start = math.max(start, s.ttat - ask.credit_us) end
   local tail, reqs, toks = s.tail, s.reqs, s.toks
+  local newest = slot_of(math.max(now, s.last) + span)
   local function leave()
     local requests, some = read_slot(tail)
     reqs, toks, tail = reqs - requests, toks - some, tail + 1
+    if tail > newest then reqs = 0 end -- counts of slots that are not there
   end
   while reqs > 0 and (tail + 1) * ask.slot_us <= start - span do leave() end
   while reqs > 0 and ((requests_max and reqs + 1 > requests_max)
@@ -355,7 +386,8 @@ for _, name in ipairs(FIELDS) do
   flat[#flat + 1], flat[#flat + 2] = name, int(s[name])
 end
 redis.call('HSET', state_key, 'limit_r', int(ask.requests or 0), 'limit_t', int(ask.tokens or 0),
-  'limit_c', int(ask.calls or 0), 'window', int(ask.window_us), unpack(flat))
+  'limit_c', int(ask.calls or 0), 'window', int(ask.window_us), 'slot', int(ask.slot_us),
+  unpack(flat))
 redis.call('PEXPIRE', state_key, KEPT_MS)
 redis.call('PEXPIRE', slots_key, KEPT_MS)
 redis.call('PEXPIRE', crew_key, KEPT_MS)
@@ -373,7 +405,7 @@ local reply = {
 }
 if searching then
   reply.epoch = {
-    number = s.epoch, done = s.e_done, work = s.e_work, 
+    number = s.epoch, done = s.e_done, work = s.e_work,
     errors = s.e_errors, slow = s.e_slow, peak = s.e_peak, elapsed_us = now - s.e_since,
     limit = s.conc, knee = redis.call('HGET', state_key, 'knee') or '',
   }

@@ -33,6 +33,7 @@ from runner.limiter.searching import next_knee
 from runner.limiter.timing import Clock, Lead
 
 POLL_S = 0.2  # between two questions while something is going on
+HAND_OVER_S = 0.05  # while others have the places that callers here wait for
 TOGETHER_S = 0.02  # newcomers of so long are asked for together
 ASK_MAX = 100
 ALONE_MAX_S = 60.0  # so long a process limits itself while Redis is away; then it waits
@@ -100,6 +101,7 @@ class Line:
         self._known = False  # the calendar has answered at least once
         self._paced = True
         self._allowed: int | None = 0
+        self._asking = False  # others count on it that nothing begins meanwhile
         self._blocked_until_s = -math.inf
         self._denied = False  # the last question got fewer starts than it asked for
         self._listeners: list[asyncio.Future[None]] = []
@@ -182,7 +184,7 @@ class Line:
 
     def _is_free(self) -> bool:
         """Whether one more call may start without asking: no pace, no pause, and room."""
-        blocked = self.is_open or _now_s() < self._blocked_until_s
+        blocked = self.is_open or self._asking or _now_s() < self._blocked_until_s
         return not self._paced and not blocked and self._room() > 0
 
     def _room(self) -> float:
@@ -303,9 +305,12 @@ class Line:
             if self._closing or not self._has_business():
                 return
             with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
+                async with asyncio.timeout(self._pause_s()):
                     await self._wake.wait()
             await asyncio.sleep(asked_s + TOGETHER_S - _now_s())
+
+    def _pause_s(self) -> float:
+        return HAND_OVER_S if self._waiting and self._room() <= 0 else POLL_S
 
     def _has_business(self) -> bool:
         return bool(
@@ -324,7 +329,11 @@ class Line:
             self._seq += 1
             self._sending, self._notes = self._notes.report(self._seq), Notes()
         asked_s = _now_s()
-        reply = await self._calendar.ask(self.lane.id, self._limits, self._question(asked))
+        self._asking = True
+        try:
+            reply = await self._calendar.ask(self.lane.id, self._limits, self._question(asked))
+        finally:
+            self._asking = False
         self._clock.note(reply.now_us, asked_s=asked_s, answered_s=_now_s())
         self._sending, self._away_since_s, self._known = None, None, True
         self._obey(reply)
