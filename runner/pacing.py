@@ -44,8 +44,10 @@ class Pacer:
             exact=prepared.input_exact,
             output_max_tokens=prepared.max_output_tokens,
         )
-        tokens = self._meter.expect(request)
-        granted = await self._limiter.acquire(lane, tokens=tokens, retry=retry)
+        expected = self._meter.expect(request)
+        granted = await self._limiter.acquire(
+            lane, tokens=expected.tokens, spare=expected.spare, retry=retry
+        )
         return granted if isinstance(granted, Postponed) else Paced(granted, request)
 
     async def until_start(self, paced: Paced) -> None:

@@ -9,7 +9,7 @@ from runner.lanes import Lane
 from runner.limiter.alone import end_alone
 from runner.limiter.calendar import Calendar
 from runner.limiter.grants import TAKEN_BACK, Ending, Grant, Postponed
-from runner.limiter.limits import refuse_oversize
+from runner.limiter.limits import refuse_oversize, with_spare
 from runner.limiter.line import Line, Outage
 from runner.limiter.process import ProcessLimiter
 from runner.limiter.retries import RetryBudget
@@ -42,9 +42,12 @@ class Limiter:
         self._processes = 1
         self._numbers = count(1)
 
-    async def acquire(self, lane: Lane, *, tokens: int, retry: bool = False) -> Grant | Postponed:
+    async def acquire(
+        self, lane: Lane, *, tokens: int, spare: int = 0, retry: bool = False
+    ) -> Grant | Postponed:
         """Wait, first come first served, until a call of about `tokens` may soon start.
 
+        `spare`: so many more it may count; they are given back when it says that it did not.
         `retry`: it repeats a call that failed for the provider's reasons, and is postponed when the
         lane's retry budget is used up. Raises OverLimitError at once when no window of the lane's
         limits has room for `tokens`. A cancelled waiter takes nothing.
@@ -54,7 +57,8 @@ class Limiter:
         budget = self._budget(lane)
         if retry and not budget.has_room():
             return Postponed(budget.postpone())
-        grant = await self._wait(lane, limits, tokens=tokens)
+        asked = with_spare(limits, tokens=tokens, spare=spare)
+        grant = await self._wait(lane, limits, tokens=asked)
         if not retry:
             budget.note_first()
         elif not await budget.take():  # others were quicker while this one waited

@@ -22,6 +22,12 @@ def is_adaptive(limits: ModelSettings) -> bool:
     return limits.rpm is limits.tpm is limits.max_concurrency is None
 
 
+def with_spare(limits: ModelSettings, *, tokens: int, spare: int) -> int:
+    """`tokens` and as much of `spare` as a window has room for."""
+    most = of_window(limits.tpm, window_s=limits.window_s)
+    return tokens + spare if most is None else max(tokens, min(tokens + spare, most))
+
+
 def refuse_oversize(model: str, limits: ModelSettings, *, tokens: int) -> None:
     """Raise OverLimitError for a call that no window ever has room for."""
     most = of_window(limits.tpm, window_s=limits.window_s)
