@@ -220,3 +220,15 @@ def test_of_a_model_with_limits_no_more_is_fed_than_they_let_start_soon(world: W
             feed(connection, [wish])
     assert sum(fed(world, batch) for batch in slow) == 6, "both batches of the model together"
     assert fed(world, other) == 50, "the other model has all of its places"
+
+
+def test_what_is_ready_of_a_batch_with_nothing_left_to_feed_counts_for_its_model(
+    world: World,
+) -> None:
+    short, me = batch_of(world, "short", 4), world.worker()
+    assert len(world.feed(me)) == 4
+    later = batch_of(world, "later", 10)
+    with world.ledger.transaction() as connection:
+        wish = Feed(worker_id=me.id, window=60, now_us=world.tick(), ready_max=lambda _: 6)
+        feed(connection, [wish])
+    assert (fed(world, short), fed(world, later)) == (4, 2)

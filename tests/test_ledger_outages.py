@@ -8,6 +8,8 @@ import pytest
 
 from runner.keys import new_id
 from runner.lanes import SIMULATOR, Lane
+from runner.ledger.control import cancel_batch
+from runner.ledger.deadletters import purge_dead, retry_dead
 from runner.ledger.outages import RunOfFailures, forgive
 from runner.ledger.workers import WorkerRow
 from runner.model import Again, Charge, Dead, DeadReason, DocumentState, Failure, Fault, Outcome
@@ -113,3 +115,33 @@ def test_failures_of_another_model_of_a_simulation_or_before_the_run_stay_charge
     assert forgiven(world, since_us=since_us, lane=simulator) == 0
     assert forgiven(world, since_us=world.now_us + 60_000_000) == 0
     assert world.row(lease.ticket.document_id).attempts == 1
+
+
+def test_what_a_cancelled_batch_or_a_purge_left_dead_stays_dead(
+    world: World, worker: WorkerRow
+) -> None:
+    since_us = world.now_us
+    cancelled, purged = world.batch("cancelled"), world.batch("purged")
+    world.add(cancelled, "one")
+    turn(world, worker, EXHAUSTED)
+    world.add(purged, "two")
+    lease = turn(world, worker, EXHAUSTED)
+    with world.ledger.transaction() as connection:
+        cancel_batch(connection, cancelled, now_us=world.tick())
+        purge_dead(connection, [lease.ticket.document_id], now_us=world.tick())
+    assert forgiven(world, since_us=since_us) == 2
+    assert world.states(cancelled) == world.states(purged) == {DocumentState.DEAD: 1}
+    assert world.problems() == ()
+
+
+def test_a_dead_letter_that_was_retried_meanwhile_gets_no_more_attempts_than_a_new_one(
+    world: World, worker: WorkerRow
+) -> None:
+    since_us = world.now_us
+    world.add(world.batch(), "one")
+    turn(world, worker, TRANSIENT)
+    dead = turn(world, worker, EXHAUSTED).ticket.document_id
+    with world.ledger.transaction() as connection:
+        assert retry_dead(connection, [dead], pins=None, now_us=world.tick()) == [dead]
+    assert forgiven(world, since_us=since_us) == 2
+    assert (world.row(dead).state, world.row(dead).attempts) == (DocumentState.QUEUED, 0)

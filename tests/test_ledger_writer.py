@@ -5,16 +5,18 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, func, insert, select
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from runner.errors import LedgerError
-from runner.ledger import Ledger
-from runner.ledger.engine import is_transient, sqlite_url
+from runner.ledger import Ledger, writer
+from runner.ledger.engine import is_transient, open_engine, sqlite_url
 from runner.ledger.tables import event
+from runner.ledger.writer import GATHER_MAX_S, GATHER_S
 
 LONG_S = 5.0
 
@@ -212,6 +214,130 @@ def test_an_event_loop_that_is_gone_does_not_stop_the_writer(ledger: Ledger, pat
     blocker.let_go()
     assert asyncio.run(ledger.write(note_all, "next")) == 1
     assert kinds_in(path) == ["left", "next"]
+
+
+async def test_two_writers_of_one_file_both_finish_and_lose_nothing(
+    ledger: Ledger, path: Path
+) -> None:
+    other = Ledger(sqlite_url(path))
+
+    async def write_one_after_another(one: Ledger, name: str) -> None:
+        for number in range(25):
+            await one.write(note_all, f"{name} {number}")
+
+    writers = {
+        f"{whose} {task}": one
+        for whose, one in (("one", ledger), ("two", other))
+        for task in range(8)
+    }
+    try:
+        await asyncio.gather(*(write_one_after_another(one, name) for name, one in writers.items()))
+    finally:
+        other.close()
+    kinds = kinds_in(path)
+    assert len(kinds) == 25 * len(writers)
+    for name in writers:
+        own = [kind for kind in kinds if kind.startswith(f"{name} ")]
+        assert own == [f"{name} {number}" for number in range(25)]
+    assert (ledger.trouble, other.trouble) == (None, None)
+
+
+async def test_a_command_comes_through_beside_a_writer_that_never_rests(
+    ledger: Ledger, path: Path
+) -> None:
+    over = asyncio.Event()
+
+    async def write_on() -> None:
+        while not over.is_set():
+            await ledger.write(note_all, "writer")
+
+    def command() -> None:
+        other = Ledger(sqlite_url(path))
+        for _ in range(20):
+            with other.transaction() as connection:
+                note_all(connection, ["command"])
+        other.close()
+
+    writing = [asyncio.create_task(write_on()) for _ in range(3)]
+    try:
+        await asyncio.to_thread(command)
+    finally:
+        over.set()
+        await asyncio.gather(*writing)
+    assert kinds_in(path).count("command") == 20
+
+
+def test_an_error_at_the_beginning_of_a_transaction_is_translated_and_leaves_it_usable(
+    path: Path,
+) -> None:
+    engine = open_engine(sqlite_url(path))
+    with engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        patience = raw.execute("PRAGMA busy_timeout").fetchone()
+
+        def forbid_transactions(action: int, *_: object) -> int:
+            return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_TRANSACTION else 0
+
+        raw.set_authorizer(forbid_transactions)
+        with pytest.raises(DatabaseError, match="not authorized"):
+            connection.begin()
+        raw.set_authorizer(None)
+        assert raw.execute("PRAGMA busy_timeout").fetchone() == patience
+    with engine.connect() as connection, connection.begin():
+        note_all(connection, ["after"])
+    engine.dispose()
+    assert kinds_in(path) == ["after"]
+
+
+@dataclass
+class HandClock:
+    """The time of a writer, moved by its operations; what it slept is what it gathered for."""
+
+    now_s: float = 0.0
+    slept_s: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        """The time of now."""
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        """Note it, and let no time pass."""
+        self.slept_s.append(seconds)
+
+
+async def gathered_s(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, *took_s: float
+) -> list[float]:
+    """How long the writer waits for company before each of these commits and one more."""
+    clock = HandClock()
+    monkeypatch.setattr(writer, "time", clock)
+
+    def take(connection: Connection, some: Sequence[float]) -> list[None]:
+        clock.now_s += sum(some)
+        return [None] * len(some)
+
+    for seconds in (*took_s, 0.0):
+        await ledger.write(take, seconds)
+    return clock.slept_s
+
+
+async def test_the_next_group_gathers_longer_after_a_slow_commit_up_to_a_bound(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered = await gathered_s(ledger, monkeypatch, 0.03, 0.03, 0.03, 10.0)
+    assert gathered[0] == GATHER_S
+    assert GATHER_S < gathered[1] < gathered[2] < gathered[3] < 0.03
+    assert gathered[4] == GATHER_MAX_S
+
+
+async def test_gathering_comes_back_to_what_it_was_once_commits_are_quick_again(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered = await gathered_s(ledger, monkeypatch, 10.0, 10.0, *[0.001] * 5)
+    assert gathered[1:3] == [GATHER_MAX_S] * 2
+    assert gathered[2:] == sorted(gathered[2:], reverse=True)
+    assert gathered[-2:] == [GATHER_S] * 2
 
 
 class _AnsweredError(Exception):

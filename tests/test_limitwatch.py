@@ -116,6 +116,31 @@ async def test_every_worker_notes_its_lanes_and_the_leader_looks_at_them(
     assert [one.use.requests for one in shown] == ([1] if leads else [])
 
 
+async def test_a_lane_that_is_called_again_after_a_day_is_looked_at_again(
+    world: World, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, models={"m": ModelSettings(rpm=600)})
+    with use_valkey(tmp_path / "redis-home") as server:
+        calendar = Calendar(server.url, ledger_id=new_id("t"))
+        limiter = Limiter(settings, calendar=calendar)
+        watch = LimitWatch(
+            *(world.ledger, limiter, calendar),
+            leads=lambda: True,
+            clock_s=lambda: world.now_us / 1e6,
+        )
+        for _ in range(2):
+            world.now_us += 86_400_000_000
+            granted = await limiter.acquire(lane(), tokens=10)
+            assert not isinstance(granted, Postponed)
+            await limiter.until_start(granted)
+            await watch.look()
+            with world.ledger.snapshot() as connection:
+                (row,) = all_lanes(connection, since_us=0)
+            assert row.use_json
+            assert row.updated_us == world.now_us
+        await limiter.aclose()
+
+
 async def test_a_redis_that_is_away_leaves_what_was_seen_and_stops_nobody(
     world: World, tmp_path: Path
 ) -> None:
