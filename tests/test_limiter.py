@@ -1,22 +1,16 @@
 """The limiter of a process over a real calendar, in virtual time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runner.config import ModelSettings, Settings
-from runner.keys import new_id
-from runner.lanes import Lane, Lanes
-from runner.limiter import Ended, Ending, Grant, LaneUse, Limiter, OverLimitError, Postponed
-from runner.limiter.line import Outage
+from runner.limiter import Ended, Ending, OverLimitError
 from runner.servers.valkey import use_valkey
-from tests.calendars import OutsideCalendar
-from tests.ledgers import START_US
-from tests.virtual_time import in_patient_time, now_s, outside
+from tests.calendars import Fleet, play
+from tests.virtual_time import now_s
 
 ANSWERED = Ending(how=Ended.ANSWERED, used_tokens=10)
 REFUSED = Ending(how=Ended.REFUSED, retry_after_s=5.0)
@@ -28,61 +22,6 @@ TAKEN_BACK = Ending(how=Ended.TAKEN_BACK)
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with use_valkey(tmp_path_factory.mktemp("limiter")) as server:
         yield server.url
-
-
-class Fleet:
-    """Limiters of several processes over one calendar of their own."""
-
-    def __init__(self, redis_url: str, *, processes: int = 1, **limits: Any) -> None:
-        self.settings = Settings(home=Path("home"), models={"m": ModelSettings(**limits)})
-        self.lane: Lane = Lanes(self.settings, env={}).of("m")
-        self.outages: list[Outage] = []
-        ledger_id = new_id("t")
-        self.calendars = [
-            OutsideCalendar(
-                redis_url,
-                ledger_id=ledger_id,
-                clock_us=lambda: START_US + round(now_s() * 1e6),
-            )
-            for _ in range(processes)
-        ]
-        self.limiters = [
-            Limiter(
-                self.settings,
-                calendar=calendar,
-                process=lambda number=number: f"p{number}",  # type: ignore[misc]  # its own number
-                on_outage=self.outages.append,
-            )
-            for number, calendar in enumerate(self.calendars)
-        ]
-
-    async def grant(self, process: int = 0, *, tokens: int = 10) -> Grant:
-        """A call that has come to its start."""
-        granted = await self.limiters[process].acquire(self.lane, tokens=tokens)
-        assert not isinstance(granted, Postponed)
-        await self.limiters[process].until_start(granted)
-        return granted
-
-    async def use(self) -> LaneUse:
-        """What the calendar says of the lane."""
-        with outside():
-            found = LaneUse.of(await self.calendars[0].read(self.lane.id))
-        assert found is not None
-        return found
-
-
-def play(redis_url: str, scene: Callable[[Fleet], Awaitable[None]], **fleet: Any) -> None:
-    """A scene in virtual time; afterwards nothing of the limiters goes on."""
-
-    async def main() -> None:
-        made = Fleet(redis_url, **fleet)
-        try:
-            await scene(made)
-        finally:
-            await asyncio.gather(*(limiter.aclose() for limiter in made.limiters))
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    in_patient_time(main())
 
 
 def test_callers_start_in_the_order_of_their_coming_at_the_pace_of_the_limit(
