@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from runner.budget import nusd_to_usd, usd_to_nusd
+from runner.budget import day_budget_nusd, nusd_to_usd
 from runner.config import Settings
 from runner.ledger import Ledger
 from runner.ledger.alerts import BUDGET_ALERT, Alert, alerts_due, take_alerts
@@ -33,8 +33,7 @@ class Alerts:
     ) -> None:
         self._ledger = ledger
         self._command = settings.alerts.command
-        day_usd = settings.budget.day_usd
-        self._day_limit_nusd = None if day_usd is None else usd_to_nusd(day_usd)
+        self._day_limit_nusd = day_budget_nusd(settings)
         self._clock_s = clock_s
         self._places = asyncio.Semaphore(AT_ONCE)
         self._telling: set[asyncio.Task[None]] = set()

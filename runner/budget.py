@@ -124,6 +124,12 @@ def ceiling_nusd(own_usd: float | None, settings: Settings) -> int | None:
     return None if usd is None else usd_to_nusd(usd)
 
 
+def day_budget_nusd(settings: Settings) -> int | None:
+    """What all batches together may spend on one UTC day by the settings, in nano-dollars."""
+    day_usd = settings.budget.day_usd
+    return None if day_usd is None else usd_to_nusd(day_usd)
+
+
 def usd_to_nusd(usd: Decimal | str | float) -> int:
     """Dollars to whole nano-dollars, half-even; a float counts as the decimal it prints as.
 

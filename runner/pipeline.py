@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from runner.budget import PriceList, ceiling_nusd, format_usd, usd_to_nusd
+from runner.budget import PriceList, ceiling_nusd, day_budget_nusd, format_usd
 from runner.completion import Reading, read_answer
 from runner.config import Settings
 from runner.errors import ConfigError, JobError, RoadError
@@ -104,8 +104,7 @@ class Pipeline:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        day_usd = tools.settings.budget.day_usd
-        self._day_limit_nusd = None if day_usd is None else usd_to_nusd(day_usd)
+        self._day_limit_nusd = day_budget_nusd(tools.settings)
         self.calling: set[Ticket] = set()
 
     async def run_turn(self, ticket: Ticket) -> None:

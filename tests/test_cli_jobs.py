@@ -233,6 +233,17 @@ def test_doctor_sends_the_key_to_no_other_place_than_the_configured_one(tmp_path
     assert other.asked == []
 
 
+@pytest.mark.parametrize(("budget", "judged"), [("", "warn"), ("[budget]\nday_usd = 5\n", "fail")])
+def test_doctor_minds_an_unknown_price_more_where_a_budget_of_the_day_needs_it(
+    tmp_path: Path, budget: str, judged: str
+) -> None:
+    config = tmp_path / "runner.toml"
+    config.write_text(f'{budget}[models."nobody-knows-it"]\nrpm = 60\n', encoding="utf-8")
+    env = SILENT_REDIS | {"RUNNER_CONFIG": str(config)}
+    _, found = doctor(tmp_path / "home", env)
+    assert found["price nobody-knows-it"]["verdict"] == judged
+
+
 def test_doctor_names_what_is_wrong_and_shows_no_secret(tmp_path: Path) -> None:
     code, found = doctor(tmp_path / "home", SILENT_REDIS)
     assert code == Exit.FAILED

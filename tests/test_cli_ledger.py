@@ -88,6 +88,7 @@ def test_status_tells_depth_progress_and_spend_under_fixed_keys(
     printed = world.json("status", "june")
     assert_closed(shapes.StatusShape, printed)
     assert_closed(shapes.QueueShape, printed["queue"])
+    assert_closed(shapes.TodayShape, printed["today"])
     assert_closed(shapes.BatchShape, printed["batches"][0])
     assert_closed(shapes.WorkerShape, printed["workers"][0])
     counted = {name: printed["queue"][name] for name in ("queued", "done", "review", "dead")}
@@ -95,6 +96,18 @@ def test_status_tells_depth_progress_and_spend_under_fixed_keys(
     assert printed["queue"]["oldest_age_s"] > 0
     assert printed["batches"][0]["cost_usd"] == 4 * COST_NUSD / 1e9
     assert printed["workers"][0]["lost"] is True
+
+
+def test_status_tells_what_today_has_cost_and_may_cost(world: Home) -> None:
+    batch = world.batch("june", models=("gpt-5-mini",))
+    world.now_us = time.time_ns() // 1_000
+    world.add(batch, "one")
+    world.turn(world.worker(), Done("{}"))
+    assert world.json("status")["today"]["budget_usd"] is None
+    assert world.call("batch", "resume", "june", "--day-budget-usd", "50").code == 0
+    today = world.json("status")["today"]
+    assert (today["cost_usd"], today["budget_usd"]) == (COST_NUSD / 1e9, 50)
+    assert "today: 0.0000009 USD of 50.00 USD" in world.call("status").out
 
 
 def test_status_of_a_home_without_a_ledger_is_empty_and_makes_none(tmp_path: Path) -> None:

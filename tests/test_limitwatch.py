@@ -105,6 +105,7 @@ async def test_every_worker_notes_its_lanes_and_the_leader_looks_at_them(
         watch = LimitWatch(world.ledger, limiter, calendar, leads=lambda: leads)
         granted = await limiter.acquire(lane(), tokens=10)
         assert not isinstance(granted, Postponed)
+        await limiter.until_start(granted)
         await watch.look()
         await watch.look()
         limiter.end(granted, Ending(how=Ended.ANSWERED, used_tokens=10))

@@ -6,13 +6,13 @@ import click
 from sqlalchemy import Connection
 
 from runner import batches
-from runner.budget import format_usd, nusd_to_usd, usd_to_nusd
+from runner.budget import day_budget_nusd, format_usd, nusd_to_usd, usd_to_nusd
 from runner.cli.commands import Command, LazyGroup, json_option
 from runner.cli.confirming import confirm, yes_option
 from runner.cli.idle import tell_if_idle
 from runner.cli.session import Session, find_batch, pass_session
 from runner.cli.shapes import BatchChangedShape, BatchListShape
-from runner.cli.status import look, say_batches
+from runner.cli.status import look_at_batches, say_batches
 from runner.cli.submission import Usd, now_us, refuse_unknown_prices
 from runner.cli.terminal import say, say_json, talk
 from runner.cli.wording import several, usd
@@ -56,7 +56,9 @@ def list_(session: Session, /, *, limit: int, as_json: bool) -> None:
         shapes = BatchListShape(batches=())
     else:
         with session.ledger() as ledger:
-            shapes = BatchListShape(batches=look(ledger, None, limit=limit).batches)
+            with ledger.snapshot() as connection:
+                batches = look_at_batches(connection, None, limit=limit, at_us=now_us())
+            shapes = BatchListShape(batches=batches)
     if as_json:
         say_json(shapes)
     else:
@@ -148,10 +150,8 @@ def _refuse_less_than_today(
     session: Session, connection: Connection, limit_nusd: int, *, at_us: int
 ) -> None:
     """Raise UsageError when today's budget is larger already: the larger one would count."""
-    by_settings = session.settings.budget.day_usd
     present_nusd = larger_limit_nusd(
-        day_limit_nusd(connection, now_us=at_us),
-        None if by_settings is None else usd_to_nusd(by_settings),
+        day_limit_nusd(connection, now_us=at_us), day_budget_nusd(session.settings)
     )
     if present_nusd is not None and limit_nusd < present_nusd:
         raise UsageError(

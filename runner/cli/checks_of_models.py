@@ -51,7 +51,7 @@ def models(settings: Settings, *, env: Mapping[str, str], online: bool) -> Itera
             continue
         address = _address(settings, provider, name)
         yield address
-        yield _price(prices, name)
+        yield _price(prices, name, day_usd=settings.budget.day_usd)
         if online and address.verdict == "ok":
             yield _reach(settings, name, env)
     asyncio.run(provider.aclose())
@@ -84,17 +84,21 @@ def _address(settings: Settings, provider: OpenAIProvider, name: str) -> CheckSh
     return verdict(f"model {name}", "ok", f"{settings.base_url(name)}, key as needed")
 
 
-def _price(prices: PriceList, name: str) -> CheckShape:
+def _price(prices: PriceList, name: str, *, day_usd: float | None) -> CheckShape:
     try:
         price = prices.price(name)
     except ConfigError as error:
         return verdict(f"price {name}", "fail", str(error))
     if price is None:
+        found = "unknown: costs will be null and a budget is refused"
+        if day_usd is not None:
+            found = (
+                "unknown, and day_usd under [budget] needs it: batches of this model are refused"
+            )
         return verdict(
             f"price {name}",
-            "warn",
-            "unknown: costs will be null and a budget is refused; "
-            f'set input_usd_per_mtok and output_usd_per_mtok under [models."{name}"]',
+            "warn" if day_usd is None else "fail",
+            f'{found}; set input_usd_per_mtok and output_usd_per_mtok under [models."{name}"]',
         )
     return verdict(f"price {name}", "ok", price.source)
 

@@ -18,6 +18,7 @@ from runner.ledger.calls import AttemptRow, CallBodies, DocumentView, EventRow
 from runner.ledger.deadletters import DeadGroup, DeadLetter
 from runner.ledger.keypauses import KeyPause
 from runner.ledger.lanes import LaneRow
+from runner.ledger.money import Day, larger_limit_nusd
 from runner.ledger.standing import BatchStanding, QueueStanding
 from runner.ledger.workers import WorkerRow
 from runner.limiter.use import LaneUse
@@ -237,10 +238,32 @@ class LimitShape(Shape):
         )
 
 
+class TodayShape(Shape):
+    """What all batches spend today (UTC), made-up money apart."""
+
+    date: str
+    cost_usd: Decimal
+    ambiguous_usd: Decimal
+    held_usd: Decimal
+    budget_usd: Decimal | None
+
+    @classmethod
+    def of(cls, day: Day, *, by_settings_nusd: int | None) -> Self:
+        """A day; its budget is the larger of what a person raised it to and of the settings."""
+        return cls(
+            date=day.date,
+            cost_usd=nusd_to_usd(day.settled_nusd),
+            ambiguous_usd=nusd_to_usd(day.ambiguous_nusd),
+            held_usd=nusd_to_usd(day.held_nusd),
+            budget_usd=_usd(larger_limit_nusd(day.limit_nusd, by_settings_nusd)),
+        )
+
+
 class StatusShape(Shape):
     """`status`."""
 
     queue: QueueShape
+    today: TodayShape
     batches: tuple[BatchShape, ...]
     workers: tuple[WorkerShape, ...]
     paused_keys: tuple[PausedKeyShape, ...] = ()

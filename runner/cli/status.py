@@ -6,10 +6,18 @@ from collections.abc import Sequence
 import click
 from sqlalchemy import Connection
 
+from runner.budget import day_budget_nusd
 from runner.cli.commands import Command, json_option
 from runner.cli.limits import look_at_limits, say_limits
 from runner.cli.session import Session, find_batch, pass_session
-from runner.cli.shapes import BatchShape, PausedKeyShape, QueueShape, StatusShape, WorkerShape
+from runner.cli.shapes import (
+    BatchShape,
+    PausedKeyShape,
+    QueueShape,
+    StatusShape,
+    TodayShape,
+    WorkerShape,
+)
 from runner.cli.submission import now_us
 from runner.cli.tables import Column, say_table
 from runner.cli.terminal import say, say_json, talk
@@ -17,9 +25,10 @@ from runner.cli.wording import duration, several, short_time, usd
 from runner.ledger import Ledger
 from runner.ledger.calls import AttemptRow, CallFilter, list_calls
 from runner.ledger.keypauses import all_key_pauses
-from runner.ledger.money import DAY
+from runner.ledger.money import DAY, Day, day_of, day_scope
 from runner.ledger.pausing import held_by
 from runner.ledger.standing import all_batches, batch_standing, queue_standing
+from runner.ledger.submission import Batch
 from runner.model import BatchState
 
 BATCHES_MAX = 20
@@ -62,45 +71,57 @@ def status(session: Session, /, *, batch: str | None, as_json: bool) -> None:
     again and are part of `queued`. It reads the ledger alone and works while Redis is away.
     """
     if batch is None and not session.has_ledger:
-        shape = StatusShape(queue=QueueShape.empty(), batches=(), workers=())
+        shape = _nothing_yet(day_nusd=day_budget_nusd(session.settings))
     else:
         with session.ledger() as ledger:
-            shape = look(ledger, batch)
+            shape = _look(ledger, batch, day_nusd=day_budget_nusd(session.settings))
     if as_json:
         say_json(shape)
         return
     _say_queue(shape.queue)
+    _say_today(shape.today)
     say_batches(shape.batches)
     _say_paused_keys(shape.paused_keys)
     say_limits(shape.limits)
     _say_workers(shape)
 
 
-def look(ledger: Ledger, id_or_name: str | None, *, limit: int = BATCHES_MAX) -> StatusShape:
-    """How one batch, or the newest ones, stand, with queue and workers. Raises NotFoundError."""
+def _nothing_yet(*, day_nusd: int | None) -> StatusShape:
+    date = day_scope(now_us()).removeprefix(DAY)
+    none_yet = Day(date, settled_nusd=0, ambiguous_nusd=0, held_nusd=0, limit_nusd=None)
+    today = TodayShape.of(none_yet, by_settings_nusd=day_nusd)
+    return StatusShape(queue=QueueShape.empty(), today=today, batches=(), workers=())
+
+
+def _look(ledger: Ledger, id_or_name: str | None, *, day_nusd: int | None) -> StatusShape:
     only = None if id_or_name is None else find_batch(ledger, id_or_name)
     at_us = now_us()
     with ledger.snapshot() as connection:
         queue = queue_standing(connection, now_us=at_us)
-        wanted = all_batches(connection, limit=limit) if only is None else [only]
-        calls = list_calls(connection, CallFilter(limit=RECENT_CALLS))
-        batches = [
-            BatchShape.of(
-                batch_standing(connection, one),
-                documents_per_s=documents_per_s(
-                    [call for call in calls if call.batch_id == one.id], now_us=at_us
-                ),
-            )
-            for one in wanted
-        ]
-        paused_keys = _paused_keys(connection)
-        limits = look_at_limits(connection, now_us=at_us)
-    return StatusShape(
-        queue=QueueShape.of(queue),
-        batches=tuple(batches),
-        workers=tuple(WorkerShape.of(worker, now_us=at_us) for worker in queue.workers),
-        paused_keys=paused_keys,
-        limits=limits,
+        return StatusShape(
+            queue=QueueShape.of(queue),
+            today=TodayShape.of(day_of(connection, now_us=at_us), by_settings_nusd=day_nusd),
+            batches=look_at_batches(connection, only, limit=BATCHES_MAX, at_us=at_us),
+            workers=tuple(WorkerShape.of(worker, now_us=at_us) for worker in queue.workers),
+            paused_keys=_paused_keys(connection),
+            limits=look_at_limits(connection, now_us=at_us),
+        )
+
+
+def look_at_batches(
+    connection: Connection, only: Batch | None, *, limit: int, at_us: int
+) -> tuple[BatchShape, ...]:
+    """How one batch, or the newest ones, stand, with their speed."""
+    wanted = all_batches(connection, limit=limit) if only is None else [only]
+    calls = list_calls(connection, CallFilter(limit=RECENT_CALLS))
+    return tuple(
+        BatchShape.of(
+            batch_standing(connection, one),
+            documents_per_s=documents_per_s(
+                [call for call in calls if call.batch_id == one.id], now_us=at_us
+            ),
+        )
+        for one in wanted
     )
 
 
@@ -131,6 +152,13 @@ def _say_queue(queue: QueueShape) -> None:
     if queue.oldest_age_s is not None:
         parts.append(f"the oldest waits {duration(queue.oldest_age_s)}")
     say("queue: " + ", ".join(parts))
+
+
+def _say_today(today: TodayShape) -> None:
+    if today.budget_usd is None and not today.cost_usd and not today.ambiguous_usd:
+        return
+    spent = usd(today.cost_usd + today.ambiguous_usd)
+    say(f"today: {spent}" + (f" of {usd(today.budget_usd)}" if today.budget_usd else ""))
 
 
 def say_batches(batches: Sequence[BatchShape]) -> None:

@@ -1,6 +1,7 @@
 """The money of a batch or a day: what is held, settled and ambiguous, moved in one place."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, case, null, select, update
@@ -60,6 +61,27 @@ def set_limit(connection: Connection, scope: str, limit_nusd: int) -> None:
         .where(budget.c.scope == scope)
         .values(limit_nusd=limit_nusd, alerted_us=case((more, null()), else_=budget.c.alerted_us))
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """The money of one UTC day, in nano-dollars; `limit_nusd` is what a person raised it to."""
+
+    date: str
+    settled_nusd: int
+    ambiguous_nusd: int
+    held_nusd: int
+    limit_nusd: int | None
+
+
+def day_of(connection: Connection, *, now_us: int) -> Day:
+    """Today's money."""
+    scope = day_scope(now_us)
+    row = connection.execute(select(budget).where(budget.c.scope == scope)).one_or_none()
+    date = scope.removeprefix(DAY)
+    if row is None:
+        return Day(date, settled_nusd=0, ambiguous_nusd=0, held_nusd=0, limit_nusd=None)
+    return Day(date, row.settled_nusd, row.ambiguous_nusd, row.held_nusd, row.limit_nusd)
 
 
 def day_limit_nusd(connection: Connection, *, now_us: int) -> int | None:
