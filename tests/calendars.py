@@ -15,15 +15,18 @@ from tests.virtual_time import in_patient_time, now_s, outside
 
 
 class OutsideCalendar(Calendar):
-    """A calendar that time waits for, and that believes it."""
+    """A calendar that time waits for, and that believes it; its answers take `far_s`."""
 
+    far_s = 0.0
     questions = 0
 
     async def ask(self, lane: str, limits: ModelSettings, question: Question) -> Reply:
         """See `Calendar.ask`."""
         self.questions += 1
         with outside():
-            return await super().ask(lane, limits, question)
+            reply = await super().ask(lane, limits, question)
+        await asyncio.sleep(self.far_s)
+        return reply
 
     async def tune(self, lane: str, *, epoch: int, limit: int, knee: str) -> bool:
         """See `Calendar.tune`."""
@@ -66,7 +69,11 @@ class Fleet:
         """A call that has come to its start."""
         granted = await self.limiters[process].acquire(self.lane, tokens=tokens)
         assert not isinstance(granted, Postponed)
-        await self.limiters[process].until_start(granted)
+        try:
+            await self.limiters[process].until_start(granted)
+        except asyncio.CancelledError:
+            self.limiters[process].end(granted, Ending(how=Ended.TAKEN_BACK))
+            raise
         return granted
 
     async def call(

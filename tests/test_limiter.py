@@ -6,6 +6,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from runner.limiter import Ended, Ending, OverLimitError
 from runner.servers.valkey import use_valkey
@@ -101,6 +103,49 @@ def test_a_refusal_takes_back_the_starts_that_have_not_come(redis_url: str) -> N
         assert len(late) >= 8
         assert all(at_s >= refused_s + 5 for _, at_s in late), "nobody starts inside the pause"
         assert [number for number, _ in starts] == sorted(number for number, _ in starts)
+
+    play(redis_url, scene, rpm=600)
+
+
+def test_a_refusal_that_comes_while_the_calendar_is_asked_takes_back_what_it_answers(
+    redis_url: str,
+) -> None:
+    async def scene(fleet: Fleet) -> None:
+        first = await fleet.grant()
+        fleet.calendars[0].far_s = 0.3
+        waiting = [asyncio.create_task(fleet.grant()) for _ in range(5)]
+        await asyncio.sleep(0.1)  # the question is on its way
+        refused_s = now_s()
+        fleet.limiters[0].end(first, REFUSED)
+        for grant in await asyncio.gather(*waiting):
+            assert grant.start_s >= refused_s + 5
+            fleet.limiters[0].end(grant, ANSWERED)
+
+    play(redis_url, scene, rpm=600)
+
+
+@given(gone=st.sets(st.integers(0, 29)), at_s=st.floats(0, 3))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+def test_callers_that_give_up_at_any_moment_change_nothing_in_the_order_of_the_others(
+    redis_url: str, gone: set[int], at_s: float
+) -> None:
+    async def scene(fleet: Fleet) -> None:
+        starts: list[tuple[float, int]] = []
+
+        async def one(number: int) -> None:
+            grant = await fleet.grant()
+            starts.append((grant.start_s, number))
+            fleet.limiters[0].end(grant, ANSWERED)
+
+        callers = [asyncio.create_task(one(number)) for number in range(30)]
+        await asyncio.sleep(at_s)
+        for number in gone:
+            callers[number].cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+        numbers = [number for _, number in sorted(starts)]
+        assert numbers == sorted(numbers)
+        assert set(range(30)) - gone <= set(numbers)
+        assert (await fleet.use()).requests == len(numbers)
 
     play(redis_url, scene, rpm=600)
 
