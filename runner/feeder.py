@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.alerts import Alerts
+from runner.crashpoints import Point, reach
 from runner.heartbeat import ROAD, Heart, Judge
 from runner.keys import Ticket
 from runner.ledger import Ledger
@@ -151,6 +152,7 @@ class Feeder:
     async def _bury(self, worker: WorkerRow) -> bool:
         buried = await self._ledger.write_one(lambda connection: bury(connection, worker))
         if buried:
+            reach(Point.AFTER_BURY)
             await self._charge_suspect(worker)
             sys.stderr.write(
                 f"runner: worker {worker.id} (pid {worker.pid}) is gone; taking over\n"
@@ -253,6 +255,8 @@ class Feeder:
             ready_max=self._ready_max,
         )
         tickets = await self._ledger.write(feed, wish)
+        if tickets:
+            reach(Point.AFTER_READY)
         try:
             await self._road.push(tickets)
         except ROAD_ERRORS as error:

@@ -18,6 +18,7 @@ from typing import Protocol
 from runner.budget import PriceList, ceiling_nusd, day_budget_nusd, format_usd
 from runner.completion import Reading, read_answer
 from runner.config import Settings
+from runner.crashpoints import Point, reach
 from runner.errors import ConfigError, JobError, RoadError
 from runner.keys import Ticket, new_id
 from runner.lanes import Lane, Lanes
@@ -173,7 +174,9 @@ class Pipeline:
         if not await self._pass_gate(turn, prepared, paced.grant):
             return
         assert turn.attempt_id is not None
+        reach(Point.AFTER_INTENT)
         await self._tools.pacer.until_start(paced)
+        reach(Point.BEFORE_SEND)
         turn.sent = True
         answer = await provider.call(
             Call(turn.attempt_id, prepared.model, prepared.body, prepared.deadline_s)
@@ -184,7 +187,9 @@ class Pipeline:
                 await self._conclude(turn, failure, unanswered=answer)
             case RawAnswer():
                 turn.received = True
+                reach(Point.AFTER_ANSWER)
                 if await self._store(turn, answer):
+                    reach(Point.AFTER_RAW_STORED)
                     reading = await self._tools.pacer.hear(paced, answer, read_answer(answer))
                     await self._judge(turn, reading)
 
@@ -283,6 +288,7 @@ class Pipeline:
         head, tail = split_request(prepared.body, turn.work.text)
         turn.attempt_id = new_id("a", clock_s=self._tools.clock_s)
         turn.hold_nusd = prepared.hold_nusd
+        reach(Point.BEFORE_INTENT)
         return await self._claim(turn, head=head, tail=tail, limiter_wait_us=grant.waited_us)
 
     async def _claim(
@@ -441,6 +447,7 @@ class Pipeline:
         self, turn: Turn, outcome: Outcome, *, settlement: Settlement | None = None
     ) -> None:
         failure = None if isinstance(outcome, Done) else outcome.failure
+        reach(Point.BEFORE_RECORD)
         await self._tools.ledger.write(
             finish,
             Finish(
@@ -456,6 +463,7 @@ class Pipeline:
                 ceiling_nusd=self._ceiling_nusd(turn),
             ),
         )
+        reach(Point.AFTER_RECORD)
 
     def _lane(self, turn: Turn) -> Lane | None:
         """Whose pause concerns this turn; none when its model has no address to call."""

@@ -1,6 +1,7 @@
 """One worker process: an arq worker, its heart and its feeder, from birth to a graceful end."""
 
 import asyncio
+import os
 import random
 import signal
 import sys
@@ -16,6 +17,7 @@ from arq.worker import Worker
 from runner.alerts import Alerts
 from runner.budget import PriceList
 from runner.config import Settings
+from runner.crashpoints import Point, arm, reach
 from runner.endpoints import Endpoints
 from runner.errors import LedgerError, RoadError
 from runner.feeder import Feeder
@@ -242,6 +244,7 @@ class WorkerProcess:
             self._heart.in_flight = len(self._crew)
             task.add_done_callback(lambda _: self._crew.pop(ticket, None))
         await asyncio.shield(task)
+        reach(Point.BEFORE_ACK)
 
     async def _keep_share(self) -> None:
         while True:
@@ -327,7 +330,8 @@ async def _end(tasks: Iterable["asyncio.Task[Any]"]) -> None:
 
 
 def run_worker(settings: Settings, options: WorkerOptions) -> None:
-    """Run one worker in this process until it is drained."""
+    """Run one worker in this process until it is drained; RUNNER_CRASH_POINT arms its traps."""
+    arm(os.environ)
 
     async def work() -> None:
         await WorkerProcess(settings, options).run()
