@@ -113,7 +113,8 @@ class Pipeline:
 
         Cancelled before the gate, the document is released; cancelled during the call, the call
         counts as possibly paid. Any other exception is a bug: it is written down and the document
-        comes back later.
+        comes back later. Raises one only when that cannot be written down: the document is leased
+        then for as long as this worker lives.
         """
         try:
             work = await self._tools.ledger.read(load, ticket)
@@ -132,7 +133,7 @@ class Pipeline:
         except asyncio.CancelledError:
             await self._abandon(turn)
         except Exception as error:  # noqa: BLE001 - the top of a document's life
-            await self._conclude(turn, await self._our_bug(turn, error))
+            await self._end_by_bug(turn, error)
         finally:
             self.calling.discard(ticket)
 
@@ -370,6 +371,13 @@ class Pipeline:
             why = "stopped before the call was sent"
             unsent = Unanswered(Fault.NOT_SENT, why)
             await self._conclude(turn, Failure(Fault.NOT_SENT, why), unanswered=unsent)
+
+    async def _end_by_bug(self, turn: Turn, error: Exception) -> None:
+        try:
+            await self._conclude(turn, await self._our_bug(turn, error))
+        except Exception as another:  # noqa: BLE001 - as above
+            turn.answer = None  # the ending trips over it: the call counts at its worst case
+            await self._conclude(turn, await self._our_bug(turn, another))
 
     async def _our_bug(self, turn: Turn, error: Exception) -> Failure:
         """Write an unexpected exception down, without the text of exceptions that quote data."""

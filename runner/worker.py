@@ -78,9 +78,14 @@ class WorkerProcess:
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
         self._arq: Worker | None = None
+        self._broken: Exception | None = None  # why an ending could not be written down
 
     async def run(self) -> None:
-        """Work until drained. Raises RoadError or LedgerError when it cannot even begin."""
+        """Work until drained. Raises RoadError or LedgerError when it cannot even begin.
+
+        Also raises what kept it from writing down how a turn ended: it drains then, so that its
+        successor takes over what it has leased.
+        """
         self._ledger = Ledger(self._settings.ledger_url or sqlite_url(self._settings.ledger_path))
         self._endpoints = Endpoints(self._settings)
         try:
@@ -89,6 +94,8 @@ class WorkerProcess:
                 await self._work()
             finally:
                 await self._drain()  # also when a duty failed: calls in flight are paid for
+            if self._broken is not None:
+                raise self._broken
         finally:
             await self._endpoints.aclose()
             self._ledger.close()
@@ -243,7 +250,12 @@ class WorkerProcess:
             self._crew[ticket] = task
             self._heart.in_flight = len(self._crew)
             task.add_done_callback(lambda _: self._crew.pop(ticket, None))
-        await asyncio.shield(task)
+        try:
+            await asyncio.shield(task)
+        except Exception as error:
+            self._broken = error
+            self.stop()
+            raise
         reach(Point.BEFORE_ACK)
 
     async def _keep_share(self) -> None:

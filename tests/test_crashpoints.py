@@ -119,6 +119,16 @@ def test_a_bug_at_a_point_of_a_turn_costs_at_most_this_turn(
     assert road.call("audit").returncode == 0
 
 
+def test_a_worker_that_cannot_write_an_ending_down_ends_and_its_successor_takes_over(
+    road: Road, provider: ProviderProcess
+) -> None:
+    _submit(road, provider)
+    assert _work(road, "before_record:raise:p1") == 1
+    assert road.counts()[DocumentState.RUNNING] >= 1
+    assert _work(road) == 0
+    _assert_nothing_lost_or_paid_needlessly(road, provider, documents=DOCUMENTS, deaths=1)
+
+
 def test_a_worker_stopped_beyond_its_lease_can_write_nothing_when_it_comes_back(
     road: Road, provider: ProviderProcess
 ) -> None:
