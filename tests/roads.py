@@ -12,14 +12,14 @@ from typing import Any
 
 from runner.config import Settings
 from runner.ledger import Ledger
-from runner.ledger.audit import audit
 from runner.ledger.calls import AttemptRow, CallFilter, list_calls
 from runner.ledger.engine import sqlite_url
 from runner.ledger.standing import state_counts
-from runner.model import OPEN_STATES, DocumentState
+from runner.model import DocumentState
 from runner.testing.book import Entry
 from runner.testing.control import ProviderProcess
 from runner.testing.documents import generate_documents
+from scripts.campaign.histories import compare, read_histories
 from tests.command_lines import RUNNER, clean_env
 
 KEY = "test-key-of-no-worth"
@@ -156,25 +156,10 @@ def assert_three_histories_agree(
     road: Road, provider: ProviderProcess, *, submitted: int, entries: list[Entry] | None = None
 ) -> None:
     """What was submitted, what the provider saw, and what the ledger says are one story."""
-    counts = road.counts()
-    assert sum(counts.values()) == submitted
-    assert not any(counts[state] for state in OPEN_STATES), counts
-    with road.ledger() as ledger, ledger.snapshot() as connection:
-        report = audit(connection)
-    assert report.problems == ()
-    assert report.held_nusd == 0
-    book = {entry.attempt_id: entry for entry in (entries or provider.book())}
-    attempts = {attempt.id: attempt for attempt in road.attempts()}
-    assert set(book) <= set(attempts), "the provider saw a call that the ledger did not plan"
-    for attempt in attempts.values():
-        entry = book.get(attempt.id)
-        if attempt.cost_nusd is not None:
-            seen = 0 if entry is None else entry.cost_nusd
-            assert attempt.cost_nusd == seen, (attempt, entry)
-        elif entry is not None:
-            assert 0 <= entry.cost_nusd <= attempt.ambiguous_nusd, (attempt, entry)
-    paid = sum(entry.cost_nusd for entry in book.values())
-    assert 0 <= paid - report.settled_nusd <= report.ambiguous_nusd
+    with road.ledger() as ledger:
+        histories = read_histories(ledger, entries or provider.book(), submitted=submitted)
+    judged = compare(histories)
+    assert judged.holds, judged.problems
 
 
 def calls_of_documents(entries: Iterable[Entry]) -> dict[str, int]:

@@ -1,0 +1,1 @@
+"""The campaign: real processes under faults, and three histories compared at the end."""
