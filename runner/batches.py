@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -33,6 +32,7 @@ from runner.pinned import Pinned, PinnedJobs
 from runner.prepare import prepare
 
 CHUNK = 500
+CHUNK_MAX_BYTES = 32_000_000  # files and texts: what a submitter holds in memory at once
 CHUNK_MAX_S = 0.5  # a slow source does not keep finished inputs waiting longer
 
 
@@ -170,14 +170,17 @@ def submit(
 
 
 def _chunks(texts: Iterable[SourceText]) -> Iterator[list[SourceText]]:
-    iterator = iter(texts)
-    while first := list(islice(iterator, 1)):
-        chunk = first
-        began_s = time.monotonic()
-        while len(chunk) < CHUNK and time.monotonic() - began_s < CHUNK_MAX_S:
-            if not (more := list(islice(iterator, 1))):
-                break
-            chunk += more
+    chunk: list[SourceText] = []
+    chunk_bytes, began_s = 0, time.monotonic()
+    for text in texts:
+        chunk.append(text)
+        chunk_bytes += len(text.content) + len(text.text or "")
+        is_old = time.monotonic() - began_s >= CHUNK_MAX_S
+        if is_old or len(chunk) >= CHUNK or chunk_bytes >= CHUNK_MAX_BYTES:
+            yield chunk
+            chunk = []
+            chunk_bytes, began_s = 0, time.monotonic()
+    if chunk:
         yield chunk
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from jobs.evidence import amount_occurs, occurs
 from runner.errors import UnparsableError
 from runner.jsonschema import strict_schema
-from runner.loaders.files import kind_of, parse
+from runner.loaders.kinds import kind_of, parse
 from runner.model import FieldError
 from runner.prompts import load_prompt, read_lock, render, verify_lock
 from runner.registry import LoadedJob, load_job

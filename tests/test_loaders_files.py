@@ -47,7 +47,7 @@ def docx_of(document: object) -> bytes:
     return target.getvalue()
 
 
-def docx_with_body(xml: str) -> bytes:
+def docx_with_body(xml: str, *, prolog: str = "") -> bytes:
     """A package whose body is `xml`: what Word writes and python-docx cannot."""
     packed = io.BytesIO(docx_of(docx.Document()))
     target = io.BytesIO()
@@ -59,7 +59,8 @@ def docx_with_body(xml: str) -> bytes:
         for entry in old.infolist():
             content = old.read(entry)
             if entry.filename == "word/document.xml":
-                content = f"<w:document {namespaces}><w:body>{xml}</w:body></w:document>".encode()
+                part = f"{prolog}<w:document {namespaces}><w:body>{xml}</w:body></w:document>"
+                content = part.encode()
             new.writestr(entry, content)
     return target.getvalue()
 
@@ -72,6 +73,11 @@ def test_a_pdf_gives_its_pages_divided_by_form_feeds() -> None:
 
 def test_a_word_hyphenated_at_a_line_end_of_a_pdf_keeps_hyphen_and_line() -> None:
     assert parse("pdf", pdf_of("exam-\nple")) == "exam-\nple"
+
+
+def test_a_pdf_of_empty_pages_does_not_ask_for_ocr() -> None:
+    with pytest.raises(UnparsableError, match="empty: no text and no image on its 2 pages"):
+        parse("pdf", pdf_of("", ""))
 
 
 def test_a_scanned_pdf_says_how_many_pages_and_to_run_ocr() -> None:
@@ -127,6 +133,13 @@ def test_a_docx_that_unpacks_to_too_much_is_refused_before_it_is_unpacked() -> N
             package.writestr(f"{number}.xml", bytes(10_000_000))
     with pytest.raises(UnparsableError, match="unpacked content is larger than the cap of 100 MB"):
         parse("docx", target.getvalue())
+
+
+def test_a_docx_keeps_what_follows_a_comment_and_refuses_a_document_type() -> None:
+    body = "<w:p><w:r><w:t>one<!-- note --> two</w:t></w:r></w:p>"
+    assert parse("docx", docx_with_body(body)) == "one two"
+    with pytest.raises(UnparsableError, match="declares a document type"):
+        parse("docx", docx_with_body(body, prolog='<!DOCTYPE x [<!ENTITY a "b">]>'))
 
 
 def test_an_old_doc_file_is_named_as_such() -> None:

@@ -7,7 +7,8 @@ import pypdfium2
 from pypdfium2 import raw
 
 from runner.errors import UnparsableError
-from runner.loaders.texts import TEXT_MAX_BYTES, over_cap
+from runner.loaders.limits import TEXT_MAX_BYTES
+from runner.loaders.texts import over_cap
 
 PAGE_BREAK = "\f"
 
@@ -35,6 +36,8 @@ def pdf_text(content: bytes) -> str:
             if size_bytes > TEXT_MAX_BYTES:
                 raise UnparsableError(over_cap("its text", TEXT_MAX_BYTES))
     if not any(page.strip() for page in pages):
+        if not any(has_images):
+            raise UnparsableError(f"empty: no text and no image on its {len(pages)} pages")
         raise UnparsableError(f"no text layer: {len(pages)} pages of images; run OCR first")
     return PAGE_BREAK.join(
         page if page.strip() or not images else f"[page {number} has no text layer]"

@@ -1,18 +1,19 @@
 """Rows: one JSON line, one table row or one Python value as a source."""
 
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO
 
 from runner.errors import UnparsableError
+from runner.loaders.limits import ROW_MAX_BYTES, ROW_SKIP_MAX_BYTES
 from runner.loaders.texts import (
-    ROW_MAX_BYTES,
     UTF8_BOM,
     UTF16_BOMS,
     clean_name,
     over_cap,
+    shown_names,
     unreadable,
     usable,
 )
@@ -21,7 +22,7 @@ from runner.model import SourceText
 ID_MAX_CHARS = 500
 DEFAULT_TEXT_FIELD = "text"
 
-_CHUNK_BYTES = 65_536
+_PIECE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,7 @@ def _row_parts(row: object, fields: RowFields) -> tuple[object, str | None]:
 
 def _field(row: Mapping[str, object], name: str) -> object:
     if name not in row:
-        shown = ", ".join(map(repr, list(row)[:20]))
-        raise UnparsableError(f"the row has no field {name!r}, only {shown or 'none'}")
+        raise UnparsableError(f"the row has no field {name!r}, only {shown_names(row)}")
     return row[name]
 
 
@@ -151,9 +151,27 @@ def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
             yield line.rstrip(b"\r\n").removeprefix(bom)
             bom = b""
             continue
-        while line and not line.endswith(b"\n"):
-            line = stream.readline(_CHUNK_BYTES)
+        if not line.endswith(b"\n"):
+            skip_row(stream, is_end=lambda piece: piece.endswith(b"\n"))
         yield None
+
+
+def skip_row(stream: BinaryIO, *, is_end: Callable[[bytes], bool]) -> None:
+    """Pass over the rest of a row that is too large, up to the piece that is its end.
+
+    A piece ends where its line does, or after a megabyte. Raises UnparsableError when no end is
+    found within ROW_SKIP_MAX_BYTES: a sparse file of terabytes is not read to its end.
+    """
+    skipped_bytes = 0
+    while piece := stream.readline(_PIECE_BYTES):
+        skipped_bytes += len(piece)
+        if is_end(piece):
+            return
+        if skipped_bytes > ROW_SKIP_MAX_BYTES:
+            raise UnparsableError(
+                f"a row of it has no end within {ROW_SKIP_MAX_BYTES // 1_000_000} MB: nothing "
+                "after that is read"
+            )
 
 
 def _json_source(line: bytes, *, container: str, number: int, fields: RowFields) -> SourceText:

@@ -2,7 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -10,10 +12,13 @@ from pathlib import Path
 from typing import IO, BinaryIO, assert_never, cast
 
 from runner.errors import InputError, UnparsableError
-from runner.loaders.files import KINDS, Parser, kind_of, open_regular, parse, parsed, read_file
+from runner.loaders.files import FileUnderway, begin_file, open_regular, plain_text
+from runner.loaders.kinds import KINDS, kind_of
+from runner.loaders.limits import FILE_MAX_BYTES, FILES_UNDERWAY, ParseLimits
+from runner.loaders.parsers import Parsers
 from runner.loaders.rows import RowFields, jsonl_sources
 from runner.loaders.table import check_table, csv_sources
-from runner.loaders.texts import FILE_MAX_BYTES, clean_name, unreadable
+from runner.loaders.texts import clean_name, over_cap, unreadable
 from runner.loaders.walk import OnSkipped, Tree, is_glob, tree_of_glob, walk
 from runner.model import SourceText
 
@@ -41,7 +46,7 @@ class _Reading:
 
     fields: RowFields
     on_skipped: OnSkipped
-    parser: Parser
+    parsers: Parsers
 
 
 def iter_sources(
@@ -52,9 +57,9 @@ def iter_sources(
     stdin: IO[bytes] | None = None,
     limit: int | None = None,
     on_skipped: OnSkipped | None = None,
-    parser: Parser = parse,
+    parse_limits: ParseLimits = ParseLimits(),  # noqa: B008 - frozen
 ) -> Iterator[SourceText]:
-    """The sources of all inputs in the order named, at most `limit`, one document in memory.
+    """The sources of all inputs in the order named, at most `limit`, a few documents in memory.
 
     An input is a folder (every file of a known kind in it), a glob (`**` too; it is expanded here
     when the shell did not), a file, or `-` for standard input: JSON lines when `text_field` is
@@ -65,8 +70,10 @@ def iter_sources(
     Raises InputError before the first source, when an input does not exist, is a file of an
     unknown kind, a glob that matches nothing, or a CSV whose header does not have the fields.
     What exists but cannot be read or parsed is a source with `error` set and no text.
-    `on_skipped(path, why)` hears of the entries of folders that are not read; `parser` is called
-    with (kind, content) for each whole file and raises UnparsableError.
+    PDF, DOCX and HTML are parsed in processes of their own, within `parse_limits`: what one of them
+    does to its parser is its own error. Those processes end with the iterator, or with this one.
+    Raises RunnerError when none can be started.
+    `on_skipped(path, why)` hears of the entries of folders that are not read.
     """
     if not inputs:
         raise InputError("no input named: give a folder, a glob, files, or - for standard input")
@@ -76,7 +83,7 @@ def iter_sources(
         raise InputError("standard input (-) is named twice and can be read only once")
     fields = RowFields(text=text_field, id=id_field)
     checked = [_checked(name, fields=fields, stdin=stdin) for name in inputs]
-    reading = _Reading(fields, on_skipped or _unheard, parser)
+    reading = _Reading(fields, on_skipped or _unheard, Parsers(parse_limits))
     return _stream(checked, reading, limit=limit)
 
 
@@ -135,10 +142,26 @@ def _checked_file(path: Path, fields: RowFields) -> _File:
 def _stream(
     inputs: list[_Input], reading: _Reading, *, limit: int | None
 ) -> Generator[SourceText, None, None]:
-    yield from islice(_all_sources(inputs, reading), limit)
+    with closing(reading.parsers):
+        yield from _finished(islice(_all_sources(inputs, reading), limit))
 
 
-def _all_sources(inputs: list[_Input], reading: _Reading) -> Iterator[SourceText]:
+def _finished(begun: Iterable[SourceText | FileUnderway]) -> Iterator[SourceText]:
+    """Each source in its place; while one is waited for, the next is being parsed already."""
+    underway: deque[SourceText | FileUnderway] = deque()
+    for one in begun:
+        underway.append(one)
+        while underway and (isinstance(underway[0], SourceText) or len(underway) >= FILES_UNDERWAY):
+            yield _finish(underway.popleft())
+    for one in underway:
+        yield _finish(one)
+
+
+def _finish(one: SourceText | FileUnderway) -> SourceText:
+    return one if isinstance(one, SourceText) else one.finish()
+
+
+def _all_sources(inputs: list[_Input], reading: _Reading) -> Iterator[SourceText | FileUnderway]:
     for named in inputs:
         match named:
             case _File(path):
@@ -152,7 +175,7 @@ def _all_sources(inputs: list[_Input], reading: _Reading) -> Iterator[SourceText
                 assert_never(named)
 
 
-def _file_sources(path: Path, reading: _Reading) -> Iterator[SourceText]:
+def _file_sources(path: Path, reading: _Reading) -> Iterator[SourceText | FileUnderway]:
     source = clean_name(str(path))
     kind = KINDS[path.suffix.lower()]
     match kind:
@@ -163,7 +186,7 @@ def _file_sources(path: Path, reading: _Reading) -> Iterator[SourceText]:
             rows = partial(csv_sources, container=source, fields=reading.fields)
             yield from _row_sources(source, path, rows)
         case _:
-            yield read_file(source=source, path=path, kind=kind, parser=reading.parser)
+            yield begin_file(source=source, path=path, kind=kind, parsers=reading.parsers)
 
 
 def _row_sources(source: str, path: Path, rows: Rows) -> Iterator[SourceText]:
@@ -182,4 +205,7 @@ def _stdin_sources(stream: BinaryIO, reading: _Reading) -> Iterator[SourceText]:
         yield from jsonl_sources(stream, container=STDIN, fields=reading.fields)
         return
     content = stream.read(FILE_MAX_BYTES + 1)
-    yield parsed(source=STDIN, content=content, kind="text", parser=reading.parser)
+    if len(content) > FILE_MAX_BYTES:
+        yield unreadable(STDIN, over_cap("the text", FILE_MAX_BYTES))
+    else:
+        yield plain_text(source=STDIN, content=content)

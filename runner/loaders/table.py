@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from runner.errors import UnparsableError
-from runner.loaders.rows import RowFields, row_source
-from runner.loaders.texts import ROW_MAX_BYTES, UTF8_BOM, UTF16_BOMS, decode, over_cap, unreadable
+from runner.loaders.limits import ROW_MAX_BYTES
+from runner.loaders.rows import RowFields, row_source, skip_row
+from runner.loaders.texts import (
+    UTF8_BOM,
+    UTF16_BOMS,
+    decode,
+    over_cap,
+    shown_names,
+    unreadable,
+)
 from runner.model import SourceText
 
-_CHUNK_BYTES = 65_536
+_FIRST_LINE_BYTES = 65_536
 _DELIMITERS = ",;\t"
 
 
@@ -57,9 +65,15 @@ class _Feed:
 
     def skip_row(self) -> None:
         """Pass over what is left of the present row: up to a line end outside quotes."""
-        while self._line and (self._quotes % 2 or not self._line.endswith(b"\n")):
-            self._line = self._stream.readline(_CHUNK_BYTES)
-            self._quotes += self._line.count(b'"')
+        if self._line and not self._ends_row(self._line):
+            skip_row(self._stream, is_end=self._ends_after)
+
+    def _ends_after(self, piece: bytes) -> bool:
+        self._quotes += piece.count(b'"')
+        return self._ends_row(piece)
+
+    def _ends_row(self, piece: bytes) -> bool:
+        return self._quotes % 2 == 0 and piece.endswith(b"\n")
 
 
 def _rows(stream: BinaryIO, *, delimiter: str) -> Iterator[list[str] | _BrokenRow]:
@@ -113,7 +127,7 @@ def check_table(stream: BinaryIO, fields: RowFields) -> None:
 
 
 def _open_table(stream: BinaryIO) -> tuple[Iterator[list[str] | _BrokenRow], list[str]]:
-    first = stream.readline(_CHUNK_BYTES)
+    first = stream.readline(_FIRST_LINE_BYTES)
     if first.startswith(UTF16_BOMS):
         raise UnparsableError("UTF-16: save it as UTF-8")
     counts = {divider: first.count(divider.encode()) for divider in _DELIMITERS}
@@ -129,7 +143,7 @@ def _open_table(stream: BinaryIO) -> tuple[Iterator[list[str] | _BrokenRow], lis
 
 def _columns(header: list[str], fields: RowFields) -> RowFields:
     text = fields.text
-    shown = ", ".join(map(repr, header[:20]))
+    shown = shown_names(header)
     if text is None:
         if len(header) > 1:
             raise UnparsableError(f"which column is the text? name it (--text-field) of: {shown}")

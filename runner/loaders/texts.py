@@ -1,11 +1,14 @@
-"""What a usable text is: how bytes are decoded, what is refused, and the size caps of inputs."""
+"""What a usable text is: how bytes are decoded, and what is refused."""
+
+from collections.abc import Iterable
+from itertools import islice
 
 from runner.errors import UnparsableError
+from runner.loaders.limits import TEXT_MAX_BYTES
 from runner.model import SourceText
 
-FILE_MAX_BYTES = 50_000_000
-TEXT_MAX_BYTES = 5_000_000
-ROW_MAX_BYTES = 5_000_000
+NAMES_MAX = 20
+NAME_MAX_CHARS = 50
 
 UTF8_BOM = b"\xef\xbb\xbf"
 UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
@@ -75,6 +78,11 @@ def usable(text: str) -> str:
 def over_cap(what: str, cap_bytes: int) -> str:
     """The message for something that is larger than its cap."""
     return f"{what} is larger than the cap of {cap_bytes // 1_000_000} MB: split it"
+
+
+def shown_names(names: Iterable[str]) -> str:
+    """The first names of a row, for a message: as many and as much of each as a person reads."""
+    return ", ".join(repr(name[:NAME_MAX_CHARS]) for name in islice(names, NAMES_MAX)) or "none"
 
 
 def clean_name(name: str) -> str:

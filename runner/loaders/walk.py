@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from runner.loaders.files import KINDS, kind_of
+from runner.loaders.kinds import KINDS, kind_of
 
 OnSkipped = Callable[[str, str], None]  # path, why
 

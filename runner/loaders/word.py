@@ -12,9 +12,9 @@ from typing import Any
 import docx
 
 from runner.errors import UnparsableError
+from runner.loaders.limits import UNPACKED_MAX_BYTES
 from runner.loaders.texts import over_cap
 
-UNPACKED_MAX_BYTES = 100_000_000
 CELL_DIVIDER = " | "
 
 _OLE_MAGIC = b"\xd0\xcf\x11\xe0"
@@ -32,6 +32,7 @@ def docx_text(content: bytes) -> str:
     """
     _check_package(content)
     document = docx.Document(io.BytesIO(content))
+    _refuse_doctype(document.element)
     headers = _margins(section.header for section in document.sections)
     footers = _margins(section.footer for section in document.sections)
     return "\n".join((*headers, *_blocks(document.element.body), *footers))
@@ -53,8 +54,19 @@ def _check_package(content: bytes) -> None:
 
 def _margins(parts: Iterator[Any]) -> list[str]:
     """The lines of headers or footers, each text once however many sections show it."""
-    texts = ("\n".join(_blocks(part._element)) for part in parts if not part.is_linked_to_previous)  # noqa: SLF001 - python-docx shows no other way to a header's XML
-    return list(dict.fromkeys(text for text in texts if text.strip()))
+    texts: dict[str, None] = {}
+    for part in parts:
+        if not part.is_linked_to_previous:
+            element = part._element  # noqa: SLF001 - python-docx shows no other way to its XML
+            _refuse_doctype(element)
+            texts["\n".join(_blocks(element))] = None
+    return [text for text in texts if text.strip()]
+
+
+def _refuse_doctype(element: Any) -> None:
+    """Raise UnparsableError when a part defines XML entities: they would be missing in its text."""
+    if element.getroottree().docinfo.doctype:
+        raise UnparsableError("broken DOCX: it declares a document type, which DOCX forbids")
 
 
 def _name(element: Any) -> str:
@@ -98,7 +110,7 @@ def _inline(element: Any) -> str:
     for child in element:
         name = _name(child)
         if name == "t":
-            pieces.append(child.text or "")
+            pieces.append(_characters(child))
         elif name in _SIGNS:
             pieces.append(_SIGNS[name])
         elif name == "txbxContent":
@@ -106,3 +118,8 @@ def _inline(element: Any) -> str:
         elif name not in _UNSEEN:
             pieces.append(_inline(child))
     return "".join(pieces)
+
+
+def _characters(element: Any) -> str:
+    """The text of a run, also what follows a comment in it."""
+    return "".join((element.text or "", *(child.tail or "" for child in element)))
