@@ -86,6 +86,47 @@ def test_an_unparsable_input_is_dead_with_its_reason_and_its_neighbours_wait(wor
     assert dead.finished_us is not None
 
 
+def test_a_document_that_was_unparsable_is_queued_once_its_text_can_be_read(world: World) -> None:
+    batch = world.batch()
+    failed = SourceText("a.pdf", b"raw", None, "took longer than 10 s to read")
+    read = SourceText("a.pdf", b"raw", "text")
+
+    def add(*texts: SourceText) -> str:
+        with world.ledger.transaction() as connection:
+            add_documents(connection, batch.id, texts, first_position=0, now_us=world.tick())
+            assert batch_standing(connection, batch).accepted == 1
+        [row] = world.rows(batch)
+        return str(row.state)
+
+    assert [add(failed), add(read), add(read), add(failed)] == ["dead", *["queued"] * 3]
+    [row] = world.rows(batch)
+    assert (row.reason, row.message, row.finished_us, row.text_bytes) == (None, None, None, 4)
+    world.turn(world.worker())
+    assert world.states(batch)[DocumentState.DONE] == 1
+    assert world.problems() == ()
+
+
+def test_of_two_equal_files_one_that_was_read_is_enough(world: World) -> None:
+    batch = world.batch()
+    texts = [SourceText("a.pdf", b"raw", None, "crashed"), SourceText("b.pdf", b"raw", "text")]
+    with world.ledger.transaction() as connection:
+        add_documents(connection, batch.id, texts, first_position=0, now_us=world.tick())
+    [row] = world.rows(batch)
+    assert row.state == DocumentState.QUEUED
+
+
+def test_an_unparsable_document_of_a_cancelled_batch_stays_dead(world: World) -> None:
+    batch = world.batch()
+    with world.ledger.transaction() as connection:
+        failed = SourceText("a.pdf", b"raw", None, "crashed")
+        add_documents(connection, batch.id, [failed], first_position=0, now_us=world.tick())
+        cancel_batch(connection, batch, now_us=world.tick())
+        read = SourceText("a.pdf", b"raw", "text")
+        add_documents(connection, batch.id, [read], first_position=1, now_us=world.tick())
+    [row] = world.rows(batch)
+    assert row.state == DocumentState.DEAD
+
+
 def test_documents_keep_the_order_of_their_first_source_over_chunks(world: World) -> None:
     batch = world.batch()
     world.add(batch, "c", "a", "c", "b")

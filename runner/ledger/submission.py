@@ -11,6 +11,7 @@ from runner.errors import UsageError
 from runner.keys import content_digest, document_id, new_id
 from runner.ledger import blobs
 from runner.ledger.dialect import insert_new, one_at_a_time
+from runner.ledger.events import note_documents
 from runner.ledger.money import budget_scope, set_limit
 from runner.ledger.tables import batch, budget, document, source
 from runner.model import BatchState, DeadReason, DocumentState, SourceText
@@ -167,16 +168,20 @@ def add_documents(
 
     New documents stand at `first_position` and after it in the batch's order. In a batch that has
     been cancelled meanwhile they are born cancelled: nothing would ever take them up.
+    A document that was unparsable, and of which there is a text now, is queued.
     """
     cancelled = _is_cancelled(connection, batch_id)
     by_id: dict[str, SourceText] = {}
     for text in texts:
-        by_id.setdefault(document_id(batch_id=batch_id, content=text.content), text)
-    known = set(
-        connection.execute(select(document.c.id).where(document.c.id.in_(list(by_id)))).scalars()
-    )
+        id_ = document_id(batch_id=batch_id, content=text.content)
+        if id_ not in by_id or by_id[id_].text is None:
+            by_id[id_] = text
+    known = _reasons(connection, list(by_id))
     new = [(id_, text) for id_, text in by_id.items() if id_ not in known]
     blobs.store(connection, (text.text.encode() for _, text in new if text.text is not None))
+    if not cancelled:
+        unparsable = [id_ for id_, reason in known.items() if reason == DeadReason.UNPARSABLE]
+        _take_up(connection, {id_: by_id[id_].text for id_ in unparsable}, now_us=now_us)
     insert_new(
         connection,
         document,
@@ -209,6 +214,43 @@ def add_documents(
         duplicate=len(texts) - len(new),
         unparsable=sum(text.text is None for _, text in new),
     )
+
+
+def _reasons(connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
+    """The documents of these ids that there are, and why each ended, if it did."""
+    query = select(document.c.id, document.c.reason).where(document.c.id.in_(ids))
+    return {row.id: row.reason for row in connection.execute(query)}
+
+
+def _take_up(connection: Connection, texts: Mapping[str, str | None], *, now_us: int) -> None:
+    """Queue unparsable documents that have a text now: their loader was mended or had more time."""
+    taken_up: list[str] = []
+    for id_, text in texts.items():
+        if text is None:
+            continue
+        content = text.encode()
+        blobs.store(connection, [content])
+        taken_up += connection.execute(
+            update(document)
+            .where(
+                document.c.id == id_,
+                document.c.state == DocumentState.DEAD,
+                document.c.reason == DeadReason.UNPARSABLE,
+            )
+            .values(
+                state=DocumentState.QUEUED,
+                text_digest=content_digest(content),
+                text_bytes=len(content),
+                due_us=now_us,
+                queued_us=now_us,
+                finished_us=None,
+                reason=None,
+                message=None,
+                signature=None,
+            )
+            .returning(document.c.id)
+        ).scalars()
+    note_documents(connection, "dead_retried", "read", document_ids=taken_up, now_us=now_us)
 
 
 def _is_cancelled(connection: Connection, batch_id: str) -> bool:
