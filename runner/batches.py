@@ -142,7 +142,7 @@ def submit(
     *,
     rejected: Callable[[], int] = lambda: 0,
     on_progress: Callable[[Submitted], None] = lambda _: None,
-    clock_s: Callable[[], float] = time.time,
+    clock_s: Callable[[], float] | None = None,
 ) -> Submitted:
     """Stream inputs into the planned batch in constant memory; doing it again changes nothing.
 
@@ -150,13 +150,17 @@ def submit(
     disagrees with what was asked for by name.
     """
     with ledger.transaction() as connection:
-        batch = open_batch(connection, planned, now_us=_us(clock_s))
+        batch = open_batch(connection, planned, now_us=_us(clock_s or ledger.clock.s))
         position = document_count(connection, batch.id)
     done = Submitted(batch)
     for chunk in _chunks(texts):
         with ledger.transaction() as connection:
             added = add_documents(
-                connection, batch.id, chunk, first_position=position, now_us=_us(clock_s)
+                connection,
+                batch.id,
+                chunk,
+                first_position=position,
+                now_us=_us(clock_s or ledger.clock.s),
             )
         position += added.accepted
         done.accepted += added.accepted
@@ -201,10 +205,10 @@ def standing(ledger: Ledger, batch: Batch) -> BatchStanding:
         return batch_standing(connection, found)
 
 
-def leave_past_days(ledger: Ledger, *, clock_s: Callable[[], float] = time.time) -> None:
+def leave_past_days(ledger: Ledger, *, clock_s: Callable[[], float] | None = None) -> None:
     """Let batches go on that a day holds which is over; a worker that leads does so by itself."""
     with ledger.transaction() as connection:
-        pausing.leave_past_days(connection, now_us=_us(clock_s))
+        pausing.leave_past_days(connection, now_us=_us(clock_s or ledger.clock.s))
 
 
 def summary(found: BatchStanding, *, seconds: float) -> Summary:
@@ -322,7 +326,7 @@ def retry(
     jobs: PinnedJobs,
     prompt: str | None = None,
     models: Sequence[str] = (),
-    clock_s: Callable[[], float] = time.time,
+    clock_s: Callable[[], float] | None = None,
 ) -> list[str]:
     """Queue the wanted dead letters again, once however many ask; the ids that this call retried.
 
@@ -336,7 +340,7 @@ def retry(
         ids = [letter.document_id for letter in letters if letter.job == job]
         pins = _pins(jobs, job, prompt=prompt, models=tuple(models))
         with ledger.transaction() as connection:
-            retried += retry_dead(connection, ids, pins=pins, now_us=_us(clock_s))
+            retried += retry_dead(connection, ids, pins=pins, now_us=_us(clock_s or ledger.clock.s))
     return retried
 
 

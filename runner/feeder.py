@@ -17,6 +17,7 @@ from runner.ledger import Ledger
 from runner.ledger.feeding import (
     Feed,
     Orphan,
+    bring_forward,
     feed,
     free_answered,
     orphans,
@@ -131,7 +132,12 @@ class Feeder:
         alive = tuple(worker for worker in workers if worker not in dead)
         leads = await self._take_or_keep_lead({worker.id for worker in alive})
         self.fleet = Fleet(workers=alive, leads=leads)
+        set_back_us = self._ledger.clock.take_set_back_us()
         if leads:
+            if set_back_us:
+                await self._ledger.write_one(
+                    lambda connection: bring_forward(connection, by_us=set_back_us)
+                )
             spared = [worker for worker in dead if not await self._bury(worker)]
             self.fleet = Fleet(workers=(*alive, *spared), leads=True)
             await self._sweep()

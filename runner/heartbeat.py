@@ -158,6 +158,7 @@ class Heart:
     async def beat_forever(self) -> None:
         """Give signs of life until cancelled."""
         while True:
+            await self._ledger.read_one(self._ledger.clock.look)
             await self.beat()
             await asyncio.sleep(BEAT_EVERY_S)
 

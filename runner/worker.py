@@ -67,12 +67,12 @@ class WorkerProcess:
         settings: Settings,
         options: WorkerOptions,
         *,
-        clock_s: Callable[[], float] = time.time,
+        clock_s: Callable[[], float] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._settings = settings
         self._options = options
-        self._clock_s = clock_s
+        self._wanted_clock_s = clock_s
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self._crew: dict[Ticket, asyncio.Task[None]] = {}
         self._stop = asyncio.Event()
@@ -87,6 +87,7 @@ class WorkerProcess:
         successor takes over what it has leased.
         """
         self._ledger = Ledger(self._settings.ledger_url or sqlite_url(self._settings.ledger_path))
+        self._clock_s = self._wanted_clock_s or self._ledger.clock.s
         self._endpoints = Endpoints(self._settings)
         try:
             await self._begin()

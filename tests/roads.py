@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,10 +88,10 @@ class Road:
                 lines.write(json.dumps({"id": name, "text": text}) + "\n")
         return path
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, command: Sequence[str] = RUNNER) -> "subprocess.Popen[str]":
         """Start a command; it is killed at the test's end if it still runs."""
         process = subprocess.Popen(
-            [*RUNNER, *arguments],
+            [*command, *arguments],
             env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -100,9 +100,11 @@ class Road:
         self.started.append(process)
         return process
 
-    def call(self, *arguments: str, timeout_s: float = 100.0) -> "subprocess.CompletedProcess[str]":
+    def call(
+        self, *arguments: str, command: Sequence[str] = RUNNER, timeout_s: float = 100.0
+    ) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end."""
-        process = self.start(*arguments)
+        process = self.start(*arguments, command=command)
         out, err = process.communicate(timeout=timeout_s)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 

@@ -11,7 +11,7 @@ import pytest
 
 from runner import processes
 from runner.cli.crew import GIVE_UP_AFTER, Crew
-from runner.cli.work import PipeTalk
+from runner.cli.work import Talk
 from runner.errors import RunnerError
 from tests.command_lines import clean_env
 
@@ -108,7 +108,7 @@ def test_a_crew_that_was_never_started_has_ended(tmp_path: Path) -> None:
 
 
 def _hear(crew: Crew, *lines: str) -> None:
-    talk = PipeTalk(crew.pipe)
+    talk = Talk.through(crew.pipe)
     for line in lines:
         talk.write(line + "\n")
     crew.tend()
@@ -140,8 +140,15 @@ def test_of_a_traceback_only_the_last_line_is_shown(tmp_path: Path) -> None:
 
 def test_a_pipe_that_is_full_or_left_by_its_reader_disturbs_nobody(tmp_path: Path) -> None:
     with crew_of(tmp_path, said=[]) as crew:
-        talk = PipeTalk(crew.pipe)
+        talk = Talk.through(crew.pipe)
         for _ in range(100):
             assert talk.write("x" * 10_000) == 10_000
     assert talk.write("nobody reads this") == len("nobody reads this")
     os.close(talk.fileno())
+
+
+def test_a_full_disk_under_the_log_of_a_worker_disturbs_nothing() -> None:
+    with Path("/dev/full").open("w", encoding="ascii") as full:
+        talk = Talk(full.fileno())
+        assert talk.write("lost\n") == 5
+        talk.flush()

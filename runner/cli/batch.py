@@ -13,7 +13,7 @@ from runner.cli.idle import tell_if_idle
 from runner.cli.session import Session, find_batch, pass_session
 from runner.cli.shapes import BatchChangedShape, BatchListShape
 from runner.cli.status import look_at_batches, say_batches
-from runner.cli.submission import Usd, now_us, refuse_unknown_prices
+from runner.cli.submission import Usd, refuse_unknown_prices
 from runner.cli.terminal import say, say_json, talk
 from runner.cli.wording import several, usd
 from runner.errors import UsageError
@@ -57,7 +57,7 @@ def list_(session: Session, /, *, limit: int, as_json: bool) -> None:
     else:
         with session.ledger() as ledger:
             with ledger.snapshot() as connection:
-                batches = look_at_batches(connection, None, limit=limit, at_us=now_us())
+                batches = look_at_batches(connection, None, limit=limit, at_us=ledger.clock.us())
             shapes = BatchListShape(batches=batches)
     if as_json:
         say_json(shapes)
@@ -77,7 +77,7 @@ def pause(session: Session, /, *, batch: str, why: str, as_json: bool) -> None:
     with session.ledger() as ledger:
         found = _of_state(find_batch(ledger, batch), "pause", refused=BatchState.CANCELLED)
         with ledger.transaction() as connection:
-            pause_batch(connection, found.id, why, now_us=now_us(), by_person=True)
+            pause_batch(connection, found.id, why, now_us=ledger.clock.us(), by_person=True)
         _tell(_changed(ledger, found), as_json=as_json)
 
 
@@ -119,7 +119,7 @@ def resume(
         day_nusd = _limit_nusd(session, found, day_budget_usd, option="--day-budget-usd")
         others: tuple[str, ...] = ()
         with ledger.transaction() as connection:
-            at_us = now_us()
+            at_us = ledger.clock.us()
             if day_nusd is not None:
                 _refuse_less_than_today(session, connection, day_nusd, at_us=at_us)
                 others = raise_day_budget(connection, day_nusd, now_us=at_us)
@@ -177,7 +177,7 @@ def cancel(session: Session, /, *, batch: str, yes: bool, as_json: bool) -> None
         if waiting:
             confirm(f"cancel {several(waiting, 'document')} of {found.name}?", yes=yes)
         with ledger.transaction() as connection:
-            ended = cancel_batch(connection, found, now_us=now_us())
+            ended = cancel_batch(connection, found, now_us=ledger.clock.us())
         _tell(_changed(ledger, found, cancelled=ended), as_json=as_json)
 
 

@@ -23,7 +23,6 @@ from runner.cli.shapes import (
     RetriedShape,
 )
 from runner.cli.show import TEXT_CHARS_MAX, say_document
-from runner.cli.submission import now_us
 from runner.cli.tables import Column, say_table
 from runner.cli.terminal import json_text, say, say_json, stdout_lines, talk
 from runner.cli.wording import several, short_time, since_us, usd
@@ -77,7 +76,7 @@ def _filter(ledger: Ledger, filters: dict[str, Any], documents: Sequence[str] = 
         batch_id=None if batch is None else find_batch(ledger, batch).id,
         reason=filters["reason"],
         grep=filters["grep"],
-        since_us=None if since is None else since_us(since, now_us=now_us()),
+        since_us=None if since is None else since_us(since, now_us=ledger.clock.us()),
         document_ids=tuple(find_document(ledger, one) for one in documents),
         limit=filters["limit"],
     )
@@ -273,7 +272,7 @@ def purge(session: Session, /, *, yes: bool, as_json: bool, **filters: Any) -> N
             confirm(f"drop the texts of {count}? They cannot be retried then.", yes=yes)
             with ledger.transaction() as connection:
                 ids = [one.document_id for one in letters]
-                purged = purge_dead(connection, ids, now_us=now_us())
+                purged = purge_dead(connection, ids, now_us=ledger.clock.us())
     if as_json:
         say_json(PurgedShape(purged=purged))
     else:

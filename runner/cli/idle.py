@@ -1,7 +1,6 @@
 """Tells the person when work waits and nobody works."""
 
 from runner.cli.shapes import LOST_AFTER_S
-from runner.cli.submission import now_us
 from runner.cli.terminal import talk
 from runner.ledger import Ledger
 from runner.ledger.workers import living
@@ -11,7 +10,7 @@ def tell_if_idle(ledger: Ledger) -> None:
     """Say which command works on the queue, when no worker gives signs of life."""
     with ledger.snapshot() as connection:
         workers = living(connection)
-    if all(now_us() - worker.beat_us > LOST_AFTER_S * 1e6 for worker in workers):
+    if all(ledger.clock.us() - worker.beat_us > LOST_AFTER_S * 1e6 for worker in workers):
         talk(
             "no worker is running: `runner work --until-empty` does what waits, and so does "
             "your `runner run` command again"

@@ -21,7 +21,6 @@ from runner.cli.submission import (
     Planned,
     Submission,
     make_plan,
-    now_us,
     submission_options,
 )
 from runner.cli.summary import Told, tell_ending
@@ -198,10 +197,10 @@ def _open(ledger: Ledger, planned: Planned) -> Batch:
     """Begin the batch or find it again; more budget, or a new day, lets a paused one go on."""
     more = _raises_budget(ledger, planned)
     with ledger.transaction() as connection:
-        leave_past_days(connection, now_us=now_us())
-        batch = open_batch(connection, planned.plan, now_us=now_us())
+        leave_past_days(connection, now_us=ledger.clock.us())
+        batch = open_batch(connection, planned.plan, now_us=ledger.clock.us())
         if more:
-            resume_batch(connection, batch, budget_nusd=None, now_us=now_us())
+            resume_batch(connection, batch, budget_nusd=None, now_us=ledger.clock.us())
     if batch.simulated:
         talk("simulated: answers and costs are made up, no provider is called")
     return batch

@@ -1,6 +1,7 @@
 """`runner status`: how the queue, its batches and its workers stand; needs the ledger only."""
 
 import shlex
+import time
 from collections.abc import Sequence
 
 import click
@@ -18,7 +19,6 @@ from runner.cli.shapes import (
     TodayShape,
     WorkerShape,
 )
-from runner.cli.submission import now_us
 from runner.cli.tables import Column, say_table
 from runner.cli.terminal import say, say_json, talk
 from runner.cli.wording import duration, several, short_time, usd
@@ -87,7 +87,7 @@ def status(session: Session, /, *, batch: str | None, as_json: bool) -> None:
 
 
 def _nothing_yet(*, day_nusd: int | None) -> StatusShape:
-    date = day_scope(now_us()).removeprefix(DAY)
+    date = day_scope(time.time_ns() // 1_000).removeprefix(DAY)
     none_yet = Day(date, settled_nusd=0, ambiguous_nusd=0, held_nusd=0, limit_nusd=None)
     today = TodayShape.of(none_yet, by_settings_nusd=day_nusd)
     return StatusShape(queue=QueueShape.empty(), today=today, batches=(), workers=())
@@ -95,7 +95,7 @@ def _nothing_yet(*, day_nusd: int | None) -> StatusShape:
 
 def _look(ledger: Ledger, id_or_name: str | None, *, day_nusd: int | None) -> StatusShape:
     only = None if id_or_name is None else find_batch(ledger, id_or_name)
-    at_us = now_us()
+    at_us = ledger.clock.us()
     with ledger.snapshot() as connection:
         queue = queue_standing(connection, now_us=at_us)
         return StatusShape(

@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -286,8 +285,3 @@ class Submission(threading.Thread):
         if self.error is not None:
             raise self.error
         return self.result is not None
-
-
-def now_us() -> int:
-    """Microseconds since the epoch."""
-    return time.time_ns() // 1000

@@ -3,7 +3,9 @@
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import click
 
@@ -17,6 +19,7 @@ from runner.processes import WorkerProcesses
 from runner.worker import WorkerOptions, run_worker, runner_home
 
 TICK_S = 0.2
+STDERR = 2  # its descriptor
 
 
 @click.command(
@@ -55,8 +58,7 @@ def work(
     code 0. A second one aborts: calls in flight are listed as possibly paid.
     """
     began_s = time.monotonic()
-    if talk_to is not None:
-        sys.stderr = PipeTalk(talk_to)
+    sys.stderr = Talk(STDERR) if talk_to is None else Talk.through(talk_to)
     runner_home(session.settings)
     restarts = 0
     if processes == 1:
@@ -113,31 +115,34 @@ def _let_finish(workers: WorkerProcesses, interrupts: Interrupts) -> None:
     workers.stop()
 
 
-class PipeTalk:
-    """Standard error through a named pipe.
+class Talk:
+    """Standard error that disturbs no work: what its pipe or its full disk does not take is lost.
 
-    The pipe may be full, or left by its reader: neither may disturb the work, so talk is dropped.
+    A worker whose log file cannot grow must still write down what its calls cost.
     """
 
     encoding = "utf-8"
 
-    def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    @classmethod
+    def through(cls, pipe: Path) -> Self:
+        """Talk through a named pipe that may be full, or left by its reader."""
+        return cls(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
 
     def write(self, text: str) -> int:
-        """Write what the pipe takes."""
-        try:
+        """Write what is taken."""
+        with suppress(OSError):
             os.write(self._fd, text.encode("utf-8", "backslashreplace"))
-        except OSError:
-            return len(text)
         return len(text)
 
     def flush(self) -> None:
         """Nothing is held back."""
 
     def isatty(self) -> bool:
-        """A pipe is no terminal."""
-        return False
+        """Whether a person reads it on a terminal."""
+        return os.isatty(self._fd)
 
     def fileno(self) -> int:
         """The descriptor, for what writes past Python."""

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from runner.ledger.clock import LedgerClock
 from runner.ledger.engine import ledger_id, open_engine, reading_engine
 from runner.ledger.writer import GroupThread, Operation
 
@@ -28,6 +29,9 @@ class Ledger:
         self._reading = reading_engine(self._engine)
         self.id = ledger_id(self._engine)
         self.trouble: str | None = None
+        self.clock = LedgerClock()
+        with self.snapshot() as connection:
+            self.clock.look(connection)
         self._writer: GroupThread | None = None
         self._reader: GroupThread | None = None
 

@@ -235,6 +235,15 @@ def take_back(connection: Connection, tickets: Iterable[Ticket], *, now_us: int)
     return taken
 
 
+def bring_forward(connection: Connection, *, by_us: int) -> None:
+    """The clock was set back: nobody is to wait longer because of it."""
+    connection.execute(
+        update(document)
+        .where(document.c.state == DocumentState.QUEUED)
+        .values(due_us=document.c.due_us - by_us)
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orphan:
     """A document whose worker died while it ran, and its live attempt."""

@@ -1,6 +1,7 @@
 """One round of the campaign: a new home, some hundred documents, faults until all have ended."""
 
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ BETWEEN_S = (0.3, 2.2)  # two faults
 STARTED_MAX_S = 20.0
 CALM_MAX_S = 90.0  # once faults have stopped, all must have ended by then
 RETRIES_MAX = 3
+# killed, drained, or told to drain before it could listen
+ENDS_WELL = (KILLED, 0, -signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +154,7 @@ class Round:
         if killed:
             self._note_orphans(home, home.calls_in_flight(killed))
         for code in home.keep_workers():
-            if code not in (0, KILLED):
+            if code not in ENDS_WELL:
                 self._report.problems.append(f"a worker ended with {code}")
 
     # ------------------------------------------------------------ the end
