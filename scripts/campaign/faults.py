@@ -25,13 +25,15 @@ HOUR_S = 3_600
 class Injected:
     """What was done. `undo`, if there is one, is due after `lasts_s`.
 
-    `in_flight` are the calls that a killed worker was waiting for.
+    `in_flight` are the calls that a worker was waiting for which was `killed`, or stopped until
+    others took it for dead.
     """
 
     what: str
     lasts_s: float = 0.0
     undo: Callable[[], object] | None = None
     in_flight: Sequence[InFlight] = ()
+    killed: bool = False
     redis_lost: bool = False
 
 
@@ -59,7 +61,8 @@ def kill_worker(home: TorturedHome) -> Injected | None:
     victim.kill()
     victim.wait()
     orphans = home.calls_in_flight([victim.pid])
-    return Injected(f"kill -9 of worker {victim.pid}, {len(orphans)} calls", in_flight=orphans)
+    what = f"kill -9 of worker {victim.pid}, {len(orphans)} calls"
+    return Injected(what, in_flight=orphans, killed=True)
 
 
 def crash_at_a_point(home: TorturedHome) -> Injected | None:
@@ -72,7 +75,8 @@ def crash_at_a_point(home: TorturedHome) -> Injected | None:
     victim.kill()
     victim.wait()
     orphans = home.calls_in_flight([victim.pid])
-    return Injected(f"crash at {point}, pass {nth}, of a new worker", in_flight=orphans)
+    what = f"crash at {point}, pass {nth}, of a new worker"
+    return Injected(what, in_flight=orphans, killed=True)
 
 
 def stop_worker(home: TorturedHome) -> Injected | None:
@@ -88,7 +92,8 @@ def stop_worker(home: TorturedHome) -> Injected | None:
         with suppress(ProcessLookupError):
             victim.send_signal(signal.SIGCONT)
 
-    return Injected(f"SIGSTOP of worker {victim.pid}", LEASE_S + 3, go_on)
+    in_flight = home.calls_in_flight([victim.pid])
+    return Injected(f"SIGSTOP of worker {victim.pid}", LEASE_S + 3, go_on, in_flight)
 
 
 def drain_worker(home: TorturedHome) -> Injected | None:

@@ -13,7 +13,7 @@ from scripts.campaign.histories import Judgement, compare, read_histories
 from scripts.campaign.home import SLOTS, InFlight, TorturedHome, wait_for
 
 TICK_S = 0.1
-BETWEEN_S = (0.3, 2.2)  # two faults
+BETWEEN_S = (0.5, 3.5)  # two faults
 STARTED_MAX_S = 20.0
 CALM_MAX_S = 90.0  # once faults have stopped, all must have ended by then
 RETRIES_MAX = 3
@@ -117,7 +117,7 @@ class Round:
         now_s = time.monotonic()
         if injected.undo is not None:
             self._undo.append((now_s + injected.lasts_s, injected.undo))
-        self._note_orphans(home, injected.in_flight)
+        self._note_orphans(home, injected.in_flight, killed=injected.killed)
         if injected.redis_lost:
             # so many may still begin whose ids had left the road before
             enough = calls + SLOTS * self._plan.workers
@@ -126,12 +126,16 @@ class Round:
                 _Watch(now_s + injected.lasts_s, lambda: home.calls() > enough, back_s)
             )
 
-    def _note_orphans(self, home: TorturedHome, in_flight: Sequence[InFlight]) -> None:
-        """Calls whose worker was killed: they may be repeated, and must soon be taken up."""
+    def _note_orphans(
+        self, home: TorturedHome, in_flight: Sequence[InFlight], *, killed: bool
+    ) -> None:
+        """Calls whose worker is gone: they may be repeated, and must soon be taken up."""
         orphans = [one for one in in_flight if one.attempt_id not in self._orphans]
         if not orphans:
             return
         self._orphans.update(one.attempt_id for one in orphans)
+        if not killed:
+            return
         self._watches.append(
             _Watch(time.monotonic(), lambda: home.are_taken_up(orphans), self._report.recovered_s)
         )
@@ -152,7 +156,7 @@ class Round:
     def _replace_the_dead(self, home: TorturedHome) -> None:
         killed = [one.pid for one in home.workers if one.poll() == KILLED]
         if killed:
-            self._note_orphans(home, home.calls_in_flight(killed))
+            self._note_orphans(home, home.calls_in_flight(killed), killed=True)
         for code in home.keep_workers():
             if code not in ENDS_WELL:
                 self._report.problems.append(f"a worker ended with {code}")

@@ -20,7 +20,7 @@ from rich.table import Table
 from scripts.campaign.faults import KINDS, PROMISES
 from scripts.campaign.rounds import Plan, Report, Round
 
-DOCUMENTS = 400  # of a round
+DOCUMENTS = 600  # of a round
 WORKERS = 3
 VOID_SHARE = 0.9  # of the documents that must have ended for a campaign to count
 
