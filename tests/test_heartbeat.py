@@ -165,6 +165,18 @@ async def test_a_worker_taken_for_dead_goes_on_as_a_new_one(
     assert "taken for dead" in capsys.readouterr().err
 
 
+async def test_a_worker_that_gave_a_sign_of_life_meanwhile_is_not_buried(ledger: Ledger) -> None:
+    heart = heart_of(ledger)
+    await heart.register()
+    (seen,) = rows(ledger)
+    await heart.beat()
+    with ledger.transaction() as connection:
+        assert not bury(connection, seen)
+        (seen_again,) = living(connection)
+        assert bury(connection, seen_again)
+    assert rows(ledger) == []
+
+
 async def test_a_draining_worker_taken_for_dead_does_not_begin_anew(ledger: Ledger) -> None:
     heart = heart_of(ledger)
     await heart.register()

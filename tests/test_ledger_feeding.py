@@ -139,6 +139,8 @@ def test_what_is_taken_back_is_fed_again_as_a_new_turn(world: World) -> None:
             assert take_back(connection, [one, two], now_us=world.tick()) == expected
     (again,) = world.feed(me)
     assert (again.document_id, again.turn) == (one.document_id, 2)
+    with world.ledger.transaction() as connection:
+        assert take_back(connection, [one], now_us=world.tick()) == 0, "it is on its way anew"
 
 
 def test_a_ticket_is_loaded_only_while_it_is_ready_under_its_turn(world: World) -> None:

@@ -312,6 +312,22 @@ def test_an_answered_attempt_is_loaded_again_as_stored_with_its_exact_bytes(worl
     assert world.money(world.batch()) == (HOLD_NUSD, 0, 0)
 
 
+def test_an_answer_that_comes_after_the_lease_is_not_stored_with_the_call(world: World) -> None:
+    me = world.worker()
+    world.add(world.batch(), "text")
+    (ticket,) = world.feed(me)
+    lease = world.claim(ticket, me)
+    assert world.finish(lease, DEFERRED, state=AttemptState.AMBIGUOUS, cost_nusd=None)
+    (ticket,) = world.feed(me)
+    second = world.claim(ticket, me)
+    assert not world.store(lease, b"late")
+    assert not world.store(replace(second, token=lease.token), b"foreign")
+    for one in (lease, second):
+        assert world.attempt(one.attempt_id).status is None
+    assert world.store(second)
+    assert world.finish(second)
+
+
 def test_three_documents_alike_pause_the_batch_and_resume_forgets_them(world: World) -> None:
     leases = begin(world, *(f"text {number}" for number in range(6)))
     world.finish_all([world.end(lease, REFUSED, cost_nusd=0) for lease in leases[:2]])

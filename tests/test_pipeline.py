@@ -676,3 +676,17 @@ def test_a_jobs_own_ceiling_goes_before_the_general_one(tmp_path: Path) -> None:
     assert ceiling_nusd(0.5, settings) == 500_000_000
     assert ceiling_nusd(None, settings) == 7
     assert ceiling_nusd(None, Settings(home=tmp_path)) is None
+
+
+async def test_a_document_that_two_workers_died_of_is_dead_before_the_job_s_code_sees_it(
+    road_of: RoadMaker,
+) -> None:
+    road = road_of(answer())
+    road.world.sql("UPDATE document SET crashes = 1")
+    assert (await road.turn()).state == DocumentState.DONE, "one crash may be a coincidence"
+    road.world.add(road.batch, "Total: 6", first_position=1)
+    road.world.sql("UPDATE document SET crashes = 2 WHERE position = 1")
+    await road.turn()
+    row = road.world.rows(road.batch)[1]
+    assert (row.state, row.reason, row.calls) == (DocumentState.DEAD, "poison", 0)
+    assert len(road.provider.calls) == 1
