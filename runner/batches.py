@@ -25,14 +25,15 @@ from runner.ledger.submission import (
     document_count,
     find_batch,
     finish_submission,
+    name_documents,
     open_batch,
 )
 from runner.model import DocumentState, History, SourceText
 from runner.pinned import Pinned, PinnedJobs
 from runner.prepare import prepare
 
-CHUNK = 500
-CHUNK_MAX_BYTES = 32_000_000  # files and texts: what a submitter holds in memory at once
+CHUNK = 2_000
+CHUNK_MAX_BYTES = 16_000_000  # files and texts: what a submitter holds in memory at once
 CHUNK_MAX_S = 0.5  # a slow source does not keep finished inputs waiting longer
 
 
@@ -154,11 +155,12 @@ def submit(
         position = document_count(connection, batch.id)
     done = Submitted(batch)
     for chunk in _chunks(texts):
+        named = name_documents(batch.id, chunk)
         with ledger.transaction() as connection:
             added = add_documents(
                 connection,
                 batch.id,
-                chunk,
+                named,
                 first_position=position,
                 now_us=_us(clock_s or ledger.clock.s),
             )

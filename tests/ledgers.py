@@ -21,7 +21,14 @@ from runner.ledger.gate import Claim, Refusal, claim
 from runner.ledger.keypauses import end_what_is_over
 from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
 from runner.ledger.standing import batch_standing
-from runner.ledger.submission import Batch, BatchPlan, add_documents, find_batch, open_batch
+from runner.ledger.submission import (
+    Batch,
+    BatchPlan,
+    add_documents,
+    find_batch,
+    name_documents,
+    open_batch,
+)
 from runner.ledger.tables import attempt, budget, document
 from runner.ledger.workers import WorkerRow, register, take_lead
 from runner.model import (
@@ -136,7 +143,7 @@ class World:
             add_documents(
                 connection,
                 batch.id,
-                texts_of(*texts),
+                name_documents(batch.id, texts_of(*texts)),
                 first_position=first_position,
                 now_us=self.tick(),
             )

@@ -16,6 +16,7 @@ from runner.ledger.submission import (
     document_count,
     find_batch,
     finish_submission,
+    name_documents,
     open_batch,
 )
 from runner.ledger.tables import source
@@ -41,7 +42,11 @@ def test_adding_the_same_inputs_again_changes_nothing(world: World) -> None:
     before = world.rows(batch), sources(world)
     with world.ledger.transaction() as connection:
         added = add_documents(
-            connection, batch.id, texts_of("one", "two"), first_position=2, now_us=world.tick()
+            connection,
+            batch.id,
+            name_documents(batch.id, texts_of("one", "two")),
+            first_position=2,
+            now_us=world.tick(),
         )
     assert (added.accepted, added.duplicate) == (0, 2)
     assert (world.rows(batch), sources(world)) == before
@@ -51,7 +56,13 @@ def test_two_inputs_of_one_content_are_two_sources_of_one_document(world: World)
     batch = world.batch()
     texts = [SourceText("a.txt", b"same", "same"), SourceText("b.txt", b"same", "same")]
     with world.ledger.transaction() as connection:
-        added = add_documents(connection, batch.id, texts, first_position=0, now_us=world.tick())
+        added = add_documents(
+            connection,
+            batch.id,
+            name_documents(batch.id, texts),
+            first_position=0,
+            now_us=world.tick(),
+        )
         standing = batch_standing(connection, batch)
     assert (added.accepted, added.duplicate) == (1, 1)
     assert (standing.accepted, standing.duplicate) == (1, 1)
@@ -64,7 +75,13 @@ def test_two_inputs_of_one_name_are_two_documents(world: World) -> None:
     batch = world.batch()
     texts = [SourceText("row", b"old", "old"), SourceText("row", b"new", "new")]
     with world.ledger.transaction() as connection:
-        add_documents(connection, batch.id, texts, first_position=0, now_us=world.tick())
+        add_documents(
+            connection,
+            batch.id,
+            name_documents(batch.id, texts),
+            first_position=0,
+            now_us=world.tick(),
+        )
     assert [name for name, _ in sources(world)] == ["row", "row"]
     assert len({id_ for _, id_ in sources(world)}) == 2
 
@@ -93,7 +110,13 @@ def test_a_document_that_was_unparsable_is_queued_once_its_text_can_be_read(worl
 
     def add(*texts: SourceText) -> str:
         with world.ledger.transaction() as connection:
-            add_documents(connection, batch.id, texts, first_position=0, now_us=world.tick())
+            add_documents(
+                connection,
+                batch.id,
+                name_documents(batch.id, texts),
+                first_position=0,
+                now_us=world.tick(),
+            )
             assert batch_standing(connection, batch).accepted == 1
         [row] = world.rows(batch)
         return str(row.state)
@@ -110,7 +133,13 @@ def test_of_two_equal_files_one_that_was_read_is_enough(world: World) -> None:
     batch = world.batch()
     texts = [SourceText("a.pdf", b"raw", None, "crashed"), SourceText("b.pdf", b"raw", "text")]
     with world.ledger.transaction() as connection:
-        add_documents(connection, batch.id, texts, first_position=0, now_us=world.tick())
+        add_documents(
+            connection,
+            batch.id,
+            name_documents(batch.id, texts),
+            first_position=0,
+            now_us=world.tick(),
+        )
     [row] = world.rows(batch)
     assert row.state == DocumentState.QUEUED
 
@@ -119,10 +148,22 @@ def test_an_unparsable_document_of_a_cancelled_batch_stays_dead(world: World) ->
     batch = world.batch()
     with world.ledger.transaction() as connection:
         failed = SourceText("a.pdf", b"raw", None, "crashed")
-        add_documents(connection, batch.id, [failed], first_position=0, now_us=world.tick())
+        add_documents(
+            connection,
+            batch.id,
+            name_documents(batch.id, [failed]),
+            first_position=0,
+            now_us=world.tick(),
+        )
         cancel_batch(connection, batch, now_us=world.tick())
         read = SourceText("a.pdf", b"raw", "text")
-        add_documents(connection, batch.id, [read], first_position=1, now_us=world.tick())
+        add_documents(
+            connection,
+            batch.id,
+            name_documents(batch.id, [read]),
+            first_position=1,
+            now_us=world.tick(),
+        )
     [row] = world.rows(batch)
     assert row.state == DocumentState.DEAD
 

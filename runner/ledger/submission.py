@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from runner.errors import UsageError
-from runner.keys import content_digest, document_id, new_id
+from runner.keys import document_id, new_id
 from runner.ledger import blobs
+from runner.ledger.blobs import Packed, pack
 from runner.ledger.dialect import insert_new, one_at_a_time
 from runner.ledger.events import note_documents
 from runner.ledger.money import budget_scope, set_limit
@@ -156,10 +157,34 @@ def set_budget(connection: Connection, batch_id: str, limit_nusd: int) -> None:
     set_limit(connection, budget_scope(batch_id), limit_nusd)
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An input under the id of its document, its text packed: all that needs no ledger."""
+
+    document_id: str
+    source: str
+    text: Packed | None  # none: it is unparsable, and `error` says why
+    error: str | None
+
+
+def name_documents(batch_id: str, texts: Sequence[SourceText]) -> list[Named]:
+    """Prepare one chunk of inputs for `add_documents`."""
+    packed = iter(pack([text.text.encode() for text in texts if text.text is not None]))
+    return [
+        Named(
+            document_id=document_id(batch_id=batch_id, content=text.content),
+            source=text.source,
+            text=None if text.text is None else next(packed),
+            error=text.error,
+        )
+        for text in texts
+    ]
+
+
 def add_documents(
     connection: Connection,
     batch_id: str,
-    texts: Sequence[SourceText],
+    inputs: Sequence[Named],
     *,
     first_position: int,
     now_us: int,
@@ -171,48 +196,42 @@ def add_documents(
     A document that was unparsable, and of which there is a text now, is queued.
     """
     cancelled = _is_cancelled(connection, batch_id)
-    by_id: dict[str, SourceText] = {}
-    for text in texts:
-        id_ = document_id(batch_id=batch_id, content=text.content)
-        if id_ not in by_id or by_id[id_].text is None:
-            by_id[id_] = text
+    by_id: dict[str, Named] = {}
+    for one in inputs:
+        if one.document_id not in by_id or by_id[one.document_id].text is None:
+            by_id[one.document_id] = one
     known = _reasons(connection, list(by_id))
-    new = [(id_, text) for id_, text in by_id.items() if id_ not in known]
-    blobs.store(connection, (text.text.encode() for _, text in new if text.text is not None))
+    new = [one for id_, one in by_id.items() if id_ not in known]
+    blobs.store_packed(connection, (one.text for one in new if one.text is not None))
     if not cancelled:
         unparsable = [id_ for id_, reason in known.items() if reason == DeadReason.UNPARSABLE]
-        _take_up(connection, {id_: by_id[id_].text for id_ in unparsable}, now_us=now_us)
+        _take_up(connection, [by_id[id_] for id_ in unparsable], now_us=now_us)
     insert_new(
         connection,
         document,
         [
             _document_row(
-                id_,
-                text,
+                one,
                 batch_id=batch_id,
                 position=first_position + offset,
                 cancelled=cancelled,
                 now_us=now_us,
             )
-            for offset, (id_, text) in enumerate(new)
+            for offset, one in enumerate(new)
         ],
     )
     insert_new(
         connection,
         source,
         [
-            {
-                "batch_id": batch_id,
-                "document_id": document_id(batch_id=batch_id, content=text.content),
-                "name": text.source,
-            }
-            for text in texts
+            {"batch_id": batch_id, "document_id": one.document_id, "name": one.source}
+            for one in inputs
         ],
     )
     return Added(
         accepted=len(new),
-        duplicate=len(texts) - len(new),
-        unparsable=sum(text.text is None for _, text in new),
+        duplicate=len(inputs) - len(new),
+        unparsable=sum(one.text is None for one in new),
     )
 
 
@@ -222,25 +241,24 @@ def _reasons(connection: Connection, ids: Sequence[str]) -> dict[str, str | None
     return {row.id: row.reason for row in connection.execute(query)}
 
 
-def _take_up(connection: Connection, texts: Mapping[str, str | None], *, now_us: int) -> None:
+def _take_up(connection: Connection, inputs: Sequence[Named], *, now_us: int) -> None:
     """Queue unparsable documents that have a text now: their loader was mended or had more time."""
     taken_up: list[str] = []
-    for id_, text in texts.items():
-        if text is None:
+    for one in inputs:
+        if one.text is None:
             continue
-        content = text.encode()
-        blobs.store(connection, [content])
+        blobs.store_packed(connection, [one.text])
         taken_up += connection.execute(
             update(document)
             .where(
-                document.c.id == id_,
+                document.c.id == one.document_id,
                 document.c.state == DocumentState.DEAD,
                 document.c.reason == DeadReason.UNPARSABLE,
             )
             .values(
                 state=DocumentState.QUEUED,
-                text_digest=content_digest(content),
-                text_bytes=len(content),
+                text_digest=one.text.digest,
+                text_bytes=one.text.size_bytes,
                 due_us=now_us,
                 queued_us=now_us,
                 finished_us=None,
@@ -262,25 +280,24 @@ def _is_cancelled(connection: Connection, batch_id: str) -> bool:
 
 
 def _document_row(
-    id_: str, text: SourceText, *, batch_id: str, position: int, cancelled: bool, now_us: int
+    one: Named, *, batch_id: str, position: int, cancelled: bool, now_us: int
 ) -> dict[str, Any]:
-    content = None if text.text is None else text.text.encode()
-    dead = content is None
+    text = one.text
     state = DocumentState.CANCELLED if cancelled else DocumentState.QUEUED
     return {
-        "id": id_,
+        "id": one.document_id,
         "batch_id": batch_id,
         "position": position,
-        "text_digest": None if content is None else content_digest(content),
-        "text_bytes": 0 if content is None else len(content),
-        "state": DocumentState.DEAD if dead else state,
+        "text_digest": None if text is None else text.digest,
+        "text_bytes": 0 if text is None else text.size_bytes,
+        "state": DocumentState.DEAD if text is None else state,
         "due_us": now_us,
-        "reason": DeadReason.UNPARSABLE if dead else None,
-        "message": text.error,
-        "signature": f"{DeadReason.UNPARSABLE}: {text.error}"[:160] if dead else None,
+        "reason": DeadReason.UNPARSABLE if text is None else None,
+        "message": one.error,
+        "signature": f"{DeadReason.UNPARSABLE}: {one.error}"[:160] if text is None else None,
         "created_us": now_us,
         "queued_us": now_us,
-        "finished_us": now_us if dead or cancelled else None,
+        "finished_us": now_us if text is None or cancelled else None,
     }
 
 
