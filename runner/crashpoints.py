@@ -2,7 +2,9 @@
 
 Off by default, and then free: a pass costs one look at an empty dict. `RUNNER_CRASH_POINT` arms
 them: `<point>:<action>`, optionally with `:<nth>` pass in this process (the first by default), or
-`:p0.01` for a chance at every pass; several with commas between them; `*` is every point.
+`:p0.01` for a chance at every pass; several with commas between them; `*` is every point. At the
+end, `:once=<path>` makes that file before it acts, and does nothing where the file exists: so one
+process of a fleet is hit and its successors are spared.
 
     before_intent      granted a start, nothing of the call in the ledger yet
     after_intent       lease, intent and hold are durable, nothing is sent
@@ -29,11 +31,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from runner.errors import ConfigError
 
 VARIABLE = "RUNNER_CRASH_POINT"
 EVERY = "*"
+ONCE = ":once="
 
 
 class Point(StrEnum):
@@ -66,18 +70,31 @@ class InjectedError(Exception):
 
 @dataclass(slots=True)
 class _Trap:
-    """At one point: acts at the `nth` pass, or with a chance at each."""
+    """Acts at the `nth` pass, or with a chance at each; with a `mark`, once in all processes."""
 
     action: Action
     nth: int = 1
     chance: float | None = None
+    mark: Path | None = None
     passes: int = 0
 
     def springs(self) -> bool:
+        return self._is_due() and self._is_first()
+
+    def _is_due(self) -> bool:
         self.passes += 1
         if self.chance is not None:
             return random.random() < self.chance  # noqa: S311 - chance, not secrets
         return self.passes == self.nth
+
+    def _is_first(self) -> bool:
+        if self.mark is None:
+            return True
+        try:
+            self.mark.touch(mode=0o600, exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
 
 
 _traps: dict[Point, _Trap] = {}
@@ -116,23 +133,29 @@ def _act(action: Action, point: Point) -> None:
 
 
 def _parse(asked: str) -> dict[Point, _Trap]:
-    name, _, rest = asked.partition(":")
+    what, once, mark = asked.partition(ONCE)
+    name, _, rest = what.partition(":")
     action, _, when = rest.partition(":")
     points = list(Point) if name == EVERY else [one for one in Point if one == name]
     if not points:
         raise _refusal(asked, f"no point is called {name!r}; there are {', '.join(Point)} and *")
     if action not in list(Action):
         raise _refusal(asked, f"{action!r} is none of {', '.join(Action)}")
-    return {point: _trap(asked, Action(action), when) for point in points}
+    if once and not (mark and Path(mark).parent.is_dir()):
+        raise _refusal(asked, f"{mark!r} is no file in a folder that exists")
+    return {
+        point: _trap(asked, Action(action), when, mark=Path(mark) if once else None)
+        for point in points
+    }
 
 
-def _trap(asked: str, action: Action, when: str) -> _Trap:
+def _trap(asked: str, action: Action, when: str, *, mark: Path | None) -> _Trap:
     try:
         if when.startswith("p"):
-            trap = _Trap(action, chance=float(when[1:]))
+            trap = _Trap(action, chance=float(when[1:]), mark=mark)
             known = 0 < (trap.chance or 0) <= 1
         else:
-            trap = _Trap(action, nth=int(when or "1"))
+            trap = _Trap(action, nth=int(when or "1"), mark=mark)
             known = trap.nth >= 1
     except ValueError:
         known = False

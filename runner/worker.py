@@ -34,6 +34,7 @@ from runner.outages import Outages
 from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
 from runner.pipeline import Pipeline, Tools
+from runner.pulse import beating
 from runner.queue import ROAD_ERRORS, Road
 from runner.suspect import Suspect
 
@@ -52,6 +53,7 @@ class WorkerOptions:
     until_empty: bool = False
     drain_s: float | None = None  # none: the longest deadline of a call
     stop_on_eof: bool = False  # drain when standard input ends: the parent is gone
+    pulse_fd: int | None = None  # where a supervisor listens to the event loop
 
 
 class WorkerProcess:
@@ -91,10 +93,11 @@ class WorkerProcess:
         self._endpoints = Endpoints(self._settings)
         try:
             await self._begin()
-            try:
-                await self._work()
-            finally:
-                await self._drain()  # also when a duty failed: calls in flight are paid for
+            async with beating(self._options.pulse_fd):
+                try:
+                    await self._work()
+                finally:
+                    await self._drain()  # also when a duty failed: calls in flight are paid for
             if self._broken is not None:
                 raise self._broken
         finally:

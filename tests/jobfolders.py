@@ -9,6 +9,7 @@ from runner.registry import load_job
 CODE = '''"""A job of one number."""
 
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,10 +26,29 @@ class Total(BaseModel):
     total: int
 
 
+def _eat_memory() -> None:
+    status = Path("/proc/self/statm").read_text()
+    now_bytes = int(status.split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (now_bytes + 100_000_000, before[1]))
+    try:
+        eaten = []
+        while True:
+            eaten.append(bytearray(10_000_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 def total_is_positive(found: Total, text: str) -> Iterator[FieldError]:
-    """A check of the job; a file beside it makes it fail as a bug would, a word kills it."""
+    """A check of the job; a file beside it makes it fail as a bug would, words kill it, keep it
+    for ever, or let it eat memory until the limit.
+    """
     if "POISON" in text:
         os.kill(os.getpid(), signal.SIGKILL)
+    while "ENDLESS" in text:
+        pass
+    if "GREEDY" in text:
+        _eat_memory()
     if Path(__file__).with_name("broken").exists():
         raise KeyError(text)
     if found.total < 0:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -303,6 +304,36 @@ def test_ctrl_c_on_a_terminal_finishes_calls_in_flight_and_names_the_command_tha
     ended = place.run("--out", str(place.out))
     assert (ended.code, calls_seen(place)) == (Exit.DONE, 40)
     place.assert_balanced()
+
+
+def test_two_ctrl_c_in_a_workers_first_second_still_name_the_command_that_goes_on(
+    place: Place,
+) -> None:
+    place.documents(4)
+    arguments = place.arguments()
+    shown = place.on_terminal(*arguments)
+    shown.expect("the worker is starting")
+    shown.sendintr()
+    shown.sendintr()
+    shown.expect(rf"interrupted; this goes on:\s+runner {re.escape(' '.join(arguments))}")
+    shown.expect(pexpect.EOF)
+    shown.close()
+    assert shown.exitstatus == Exit.INTERRUPTED
+    assert (place.run().code, calls_seen(place)) == (Exit.DONE, 4)
+
+
+@pytest.mark.parametrize("step", ["make_plan", "export", "tell_ending"])
+def test_ctrl_c_before_and_after_the_waiting_names_the_command_that_goes_on_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def interrupted(*_arguments: object, **_named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"runner.cli.run.{step}", interrupted)
+    arguments = place.arguments("--out", str(place.out))
+    ended = place.call(*arguments)
+    assert ended.code == Exit.INTERRUPTED
+    assert f"interrupted; this goes on:\n  runner {' '.join(arguments)}\n" in ended.err
 
 
 def test_a_second_ctrl_c_aborts_and_lists_what_may_have_been_paid(place: Place) -> None:

@@ -3,6 +3,7 @@
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,11 @@ from tests.roads import Road, assert_three_histories_agree, wait_until
 
 DOCUMENTS = 12
 SLOTS = 4
+BUGS_IN_TURNS = (  # two in one worker, as each costs a worker's start and end
+    (Point.BEFORE_INTENT, Point.AFTER_ANSWER),
+    (Point.AFTER_INTENT, Point.AFTER_RAW_STORED),
+    (Point.BEFORE_SEND, Point.AFTER_RECORD),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +68,8 @@ def test_a_star_is_every_point_and_several_traps_stand_beside_each_other() -> No
         ("before_send:kill:0", "'0' is neither"),
         ("before_send:kill:p1.5", "'p1.5' is neither"),
         ("before_send:kill:px", "'px' is neither"),
+        ("before_send:kill:once=", "'' is no file in a folder that exists"),
+        ("before_send:kill:2:once=/no/such/mark", "'/no/such/mark' is no file in a folder"),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused_by_name(asked: str, said: str) -> None:
@@ -69,6 +77,19 @@ def test_what_cannot_be_asked_for_is_refused_by_name(asked: str, said: str) -> N
         arm({VARIABLE: asked})
     assert f"{VARIABLE}: {asked}: " in str(refused.value)
     assert said in str(refused.value)
+
+
+def test_a_trap_with_a_mark_acts_in_the_first_process_only(tmp_path: Path) -> None:
+    for mark in (tmp_path / "one", tmp_path / "with:colon"):
+        asked = {VARIABLE: f"*:raise:2:once={mark}"}
+        arm(asked)
+        reach(Point.BEFORE_SEND)
+        assert not mark.exists(), "it is made when the trap acts"
+        with pytest.raises(InjectedError):
+            reach(Point.BEFORE_SEND)
+        arm(asked)  # as its successor does
+        for point in 2 * list(Point):
+            reach(point)
 
 
 def test_the_table_names_every_point_and_action() -> None:
@@ -102,18 +123,21 @@ def test_workers_killed_at_every_point_lose_nothing_and_stored_answers_are_paid_
     _assert_nothing_lost_or_paid_needlessly(road, provider, documents=documents, deaths=len(Point))
 
 
-@pytest.mark.parametrize("point", [Point.AFTER_ANSWER, Point.AFTER_RECORD])
+@pytest.mark.parametrize("points", BUGS_IN_TURNS)
 def test_a_bug_at_a_point_of_a_turn_costs_at_most_this_turn(
-    road: Road, provider: ProviderProcess, point: Point
+    road: Road, provider: ProviderProcess, points: tuple[Point, Point]
 ) -> None:
     _submit(road, provider)
-    road.more_env[VARIABLE] = f"{point}:raise"
+    road.more_env[VARIABLE] = f"{points[0]}:raise:1,{points[1]}:raise:6"
     worker = road.start("work", "--concurrency", str(SLOTS))
     wait_until(
-        lambda: road.counts()[DocumentState.DONE] >= DOCUMENTS - 1, timeout_s=30, what="all others"
+        lambda: road.counts()[DocumentState.DONE] >= DOCUMENTS - 2, timeout_s=30, what="all others"
     )
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=30) == 0
+    _, said = worker.communicate(timeout=30)
+    assert worker.returncode == 0
+    for point in points:
+        assert f"raise at crash point {point}" in said, "void: it was never reached"
     counts = road.counts()
     assert counts[DocumentState.RUNNING] == counts[DocumentState.DEAD] == 0
     assert road.call("audit").returncode == 0
@@ -126,6 +150,18 @@ def test_a_worker_that_cannot_write_an_ending_down_ends_and_its_successor_takes_
     assert _work(road, "before_record:raise:p1") == 1
     assert road.counts()[DocumentState.RUNNING] >= 1
     assert _work(road) == 0
+    _assert_nothing_lost_or_paid_needlessly(road, provider, documents=DOCUMENTS, deaths=1)
+
+
+def test_a_bug_in_a_duty_ends_this_worker_and_its_successor_loses_and_repeats_nothing(
+    road: Road, provider: ProviderProcess
+) -> None:
+    _submit(road, provider)
+    assert _work(road, "after_answer:kill") == -signal.SIGKILL
+    for point in (Point.AFTER_BURY, Point.AFTER_READY):
+        assert _work(road, f"{point}:raise") == 1, point
+    assert road.counts()[DocumentState.DONE] < DOCUMENTS, "void: all was done before the last bug"
+    assert _work(road, "before_ack:raise") == 0, "the turn is over: nobody notices"
     _assert_nothing_lost_or_paid_needlessly(road, provider, documents=DOCUMENTS, deaths=1)
 
 

@@ -12,8 +12,9 @@ from typing import Self
 
 from runner.cli.exits import Exit
 from runner.cli.terminal import plain
+from runner.cli.wording import stuck_words
 from runner.errors import RunnerError
-from runner.processes import WorkerProcesses
+from runner.processes import STUCK_AFTER_S, WorkerProcesses
 
 GIVE_UP_AFTER = 3  # failures in a row of each child, with the same message
 FORGET_AFTER_S = 60.0  # a failure so long after the last one begins a new row
@@ -42,13 +43,17 @@ class Crew:
         env: Mapping[str, str],
         on_line: Callable[[str], None],
         clock_s: Callable[[], float] = time.monotonic,
+        stuck_after_s: float = STUCK_AFTER_S,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="runner-")
         self.pipe = Path(self._folder.name) / "talk"
         os.mkfifo(self.pipe, 0o600)
         self._pipe_fd = os.open(self.pipe, os.O_RDONLY | os.O_NONBLOCK)
         self._workers = WorkerProcesses(
-            count=count, arguments=["--talk-to", str(self.pipe), *arguments], env=env
+            count=count,
+            arguments=["--talk-to", str(self.pipe), *arguments],
+            env=env,
+            stuck_after_s=stuck_after_s,
         )
         self._on_line = on_line
         self._clock_s = clock_s
@@ -82,20 +87,22 @@ class Crew:
         self._workers.start()
 
     def tend(self) -> None:
-        """Pass on what the children said, and start those again that died.
+        """Pass on what the children said, kill those that are stuck, start those again that died.
 
         Raises RunnerError with a child's own words when they fail again and again for one reason.
         """
         self._listen()
         if not self.started:
             return
+        self._kill_stuck()
         for code in self._workers.restart_dead():
             self._listen()
             self._note_end(code)
 
     def listen_only(self) -> bool:
-        """Pass on what the children said while they drain; whether all have ended."""
+        """Pass on what draining children said, kill the stuck ones; whether all have ended."""
         self._listen()
+        self._kill_stuck()
         return self.ended
 
     @property
@@ -123,6 +130,10 @@ class Crew:
             if not self._workers.wait(ABORT_MAX_S):
                 self.kill()
         self._workers.stop()
+
+    def _kill_stuck(self) -> None:
+        for pid in self._workers.kill_stuck():
+            self._on_line(stuck_words(pid, after_s=self._workers.stuck_after_s))
 
     def _note_end(self, code: int) -> None:
         if code <= 0:  # drained by someone else, or killed: not its own decision, so not a pattern

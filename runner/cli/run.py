@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from runner.cli.submission import (
     make_plan,
     submission_options,
 )
-from runner.cli.summary import Told, tell_ending
+from runner.cli.summary import Told, tell_ending, tell_interrupted
 from runner.cli.terminal import lines_of, say, say_json, talk
 from runner.cli.watch import Ending, Watch
 from runner.cli.wording import duration, several, usd
@@ -95,44 +96,55 @@ def run(
     Repeat the same command whenever you like: it goes on where it stopped, adds new or changed
     files as new documents, and calls nobody for what is done. Ctrl-C lets calls in flight finish.
     """
-    began_s = time.monotonic()
-    _check_outputs(out, as_json=as_json)
-    planned = make_plan(session, Asked(**asked))
-    if dry_run:
-        _forecast(session, planned, as_json=as_json)
-        return
-    with session.ledger(create=True) as ledger:
-        batch = _open(ledger, planned)
-        ending, why = _work(
-            ledger,
-            batch,
-            submission=Submission(ledger, planned),
-            workers=_Workers(processes, concurrency, session.env),
-            max_wait_s=max_wait_s,
-        )
-        planned.skipped.tell()
-        exported = None
-        if out is not None and ending is not Ending.INTERRUPTED:
-            exported = export(ledger, batch, out)
-        standing = batches.standing(ledger, batch)
-        seconds = time.monotonic() - began_s
-        tell_ending(
-            ledger,
-            Told(
-                ending=ending,
-                why=why,
-                standing=standing,
-                seconds=seconds,
-                out=out,
-                exported=exported,
-                again=session.typed,
-            ),
-        )
-    summed = batches.summary(standing, seconds=seconds)
-    if as_json:
-        say_json(summed)
-    unfinished = bool(summed.dead or summed.review)
-    leave(_EXIT_OF.get(ending, Exit.UNFINISHED if unfinished else Exit.DONE))
+    with _interrupts_told(session):
+        began_s = time.monotonic()
+        _check_outputs(out, as_json=as_json)
+        planned = make_plan(session, Asked(**asked))
+        if dry_run:
+            _forecast(session, planned, as_json=as_json)
+            return
+        with session.ledger(create=True) as ledger:
+            batch = _open(ledger, planned)
+            ending, why = _work(
+                ledger,
+                batch,
+                submission=Submission(ledger, planned),
+                workers=_Workers(processes, concurrency, session.env),
+                max_wait_s=max_wait_s,
+            )
+            planned.skipped.tell()
+            exported = None
+            if out is not None and ending is not Ending.INTERRUPTED:
+                exported = export(ledger, batch, out)
+            standing = batches.standing(ledger, batch)
+            seconds = time.monotonic() - began_s
+            tell_ending(
+                ledger,
+                Told(
+                    ending=ending,
+                    why=why,
+                    standing=standing,
+                    seconds=seconds,
+                    out=out,
+                    exported=exported,
+                    again=session.typed,
+                ),
+            )
+        summed = batches.summary(standing, seconds=seconds)
+        if as_json:
+            say_json(summed)
+        unfinished = bool(summed.dead or summed.review)
+        leave(_EXIT_OF.get(ending, Exit.UNFINISHED if unfinished else Exit.DONE))
+
+
+@contextmanager
+def _interrupts_told(session: Session) -> Iterator[None]:
+    """Let a Ctrl-C before or after the waiting end the command as one during it does."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell_interrupted(session.typed)
+        leave(Exit.INTERRUPTED)
 
 
 def _check_outputs(out: str | None, *, as_json: bool) -> None:

@@ -161,6 +161,11 @@ def _tell_next(told: Told) -> None:
                 f"this goes on:\n  {again}"
             )
         case Ending.INTERRUPTED:
-            talk(f"\ninterrupted; this goes on:\n  {again}")
+            tell_interrupted(told.again)
         case _:
             assert_never(told.ending)
+
+
+def tell_interrupted(typed: Sequence[str]) -> None:
+    """Say which command goes on where an interrupted run stopped."""
+    talk(f"\ninterrupted; this goes on:\n  {shlex.join(['runner', *typed])}")

@@ -29,6 +29,13 @@ def duration(seconds: float) -> str:
     return f"{whole_s} s"
 
 
+def stuck_words(pid: int, *, after_s: float) -> str:
+    """What is said of a worker that was killed because its event loop did not come round."""
+    return (
+        f"worker {pid} showed no life for {duration(after_s)} and was killed: is a check endless?"
+    )
+
+
 def usd(amount: Decimal | None) -> str:
     """An amount in US dollars for a person; `unknown` when a price is."""
     return "unknown" if amount is None else format_usd(usd_to_nusd(amount))

@@ -14,6 +14,7 @@ from runner.cli.interrupts import Interrupts
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes import WorkShape
 from runner.cli.terminal import say_json, talk
+from runner.cli.wording import stuck_words
 from runner.errors import UsageError
 from runner.processes import WorkerProcesses
 from runner.worker import WorkerOptions, run_worker, runner_home
@@ -37,6 +38,9 @@ STDERR = 2  # its descriptor
 )
 @click.option("--stop-on-eof", is_flag=True, hidden=True, help="Drain when standard input ends.")
 @click.option(
+    "--pulse-to", type=int, hidden=True, help="Descriptor on which the event loop shows it runs."
+)
+@click.option(
     "--talk-to", type=click.Path(path_type=Path), hidden=True, help="Named pipe for what is said."
 )
 @json_option
@@ -49,6 +53,7 @@ def work(
     until_empty: bool,
     drain_s: float | None,
     stop_on_eof: bool,
+    pulse_to: int | None,
     talk_to: Path | None,
     as_json: bool,
 ) -> None:
@@ -63,7 +68,11 @@ def work(
     restarts = 0
     if processes == 1:
         options = WorkerOptions(
-            slots=concurrency, until_empty=until_empty, drain_s=drain_s, stop_on_eof=stop_on_eof
+            slots=concurrency,
+            until_empty=until_empty,
+            drain_s=drain_s,
+            stop_on_eof=stop_on_eof,
+            pulse_fd=pulse_to,
         )
         run_worker(session.settings, options)
     else:
@@ -92,6 +101,7 @@ def _supervise(workers: WorkerProcesses, *, until_empty: bool) -> int:
             codes = workers.exit_codes()
             if until_empty and 0 in codes:
                 break  # one found nothing to do: the others will, and none is started again
+            _kill_stuck(workers)
             ended = workers.restart_dead()
             if 2 in ended:  # noqa: PLR2004 - the exit code of a usage error
                 workers.stop()
@@ -111,8 +121,14 @@ def _let_finish(workers: WorkerProcesses, interrupts: Interrupts) -> None:
         while passed_on < interrupts.count:
             workers.signal()
             passed_on += 1
+        _kill_stuck(workers)
         time.sleep(TICK_S)
     workers.stop()
+
+
+def _kill_stuck(workers: WorkerProcesses) -> None:
+    for pid in workers.kill_stuck():
+        talk(stuck_words(pid, after_s=workers.stuck_after_s))
 
 
 class Talk:
