@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from runner.batches import CHUNK_MAX_BYTES, _chunks
+from runner.batches import CHUNK, CHUNK_MAX_BYTES, _chunks
 from runner.errors import RunnerError, UnparsableError
 from runner.loaders import ParseLimits, files, iter_sources
 from runner.loaders.limits import PARSE_MAX_S, PARSE_MEMORY_MAX_BYTES
@@ -299,5 +299,5 @@ def test_a_chunk_of_a_submission_holds_few_large_files_and_many_small_ones() -> 
         return [len(chunk) for chunk in _chunks(texts)]
 
     assert sizes(bytes(CHUNK_MAX_BYTES // 2), 5) == [2, 2, 1]
-    assert sizes(b"x", 501) == [500, 1]
+    assert sizes(b"x", CHUNK + 1) == [CHUNK, 1]
     assert sizes(b"x", 0) == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from runner.batches import submit
+from runner.batches import CHUNK, submit
 from runner.errors import UsageError
 from runner.ledger.control import cancel_batch
 from runner.ledger.standing import batch_standing
@@ -180,9 +180,10 @@ def test_documents_keep_the_order_of_their_first_source_over_chunks(world: World
 
 
 def test_a_stream_longer_than_a_chunk_arrives_whole_and_once(world: World) -> None:
-    texts = texts_of(*(f"text {number}" for number in range(1_201)))
+    count = 2 * CHUNK + 1
+    texts = texts_of(*(f"text {number}" for number in range(count)))
     heard: list[int] = []
-    for accepted in (1_201, 0):
+    for accepted in (count, 0):
         done = submit(
             world.ledger,
             plan_of("b"),
@@ -190,31 +191,31 @@ def test_a_stream_longer_than_a_chunk_arrives_whole_and_once(world: World) -> No
             rejected=lambda: 3,
             on_progress=lambda so_far: heard.append(so_far.accepted),
         )
-        assert (done.accepted, done.duplicate) == (accepted, 1_201 - accepted)
-    assert heard[:3] == [500, 1_000, 1_201]
+        assert (done.accepted, done.duplicate) == (accepted, count - accepted)
+    assert heard[:3] == [CHUNK, 2 * CHUNK, count]
     found = world.found(done.batch)
     assert found.submitted
     assert found.rejected == 3
-    assert [row.position for row in world.rows(found)] == list(range(1_201))
+    assert [row.position for row in world.rows(found)] == list(range(count))
 
 
 def test_a_submission_that_breaks_off_keeps_what_was_acknowledged_and_can_be_repeated(
     world: World,
 ) -> None:
-    texts = texts_of(*(f"text {number}" for number in range(700)))
+    texts = texts_of(*(f"text {number}" for number in range(CHUNK + 200)))
 
     def broken() -> Iterator[SourceText]:
-        yield from texts[:600]
+        yield from texts[: CHUNK + 100]
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk"):
         submit(world.ledger, plan_of("b"), broken())
     batch = world.batch()
     assert not batch.submitted
-    assert len(world.rows(batch)) == 500
+    assert len(world.rows(batch)) == CHUNK
     done = submit(world.ledger, plan_of("b"), texts)
-    assert (done.accepted, done.duplicate) == (200, 500)
-    assert [row.position for row in world.rows(batch)] == list(range(700))
+    assert (done.accepted, done.duplicate) == (200, CHUNK)
+    assert [row.position for row in world.rows(batch)] == list(range(CHUNK + 200))
 
 
 @pytest.mark.parametrize(
