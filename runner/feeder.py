@@ -29,7 +29,6 @@ from runner.ledger.outcomes import Finish, Settlement, finish
 from runner.ledger.workers import (
     WorkerRow,
     bury,
-    charge_crash,
     leader_id,
     living,
     resign,
@@ -38,7 +37,7 @@ from runner.ledger.workers import (
 from runner.model import AttemptState, Failure, Fault, Policy
 from runner.queue import ROAD_ERRORS, Road
 from runner.retry import decide, record_attempt, signature
-from runner.suspect import take_suspect
+from runner.suspect import clear_suspect, suspect_of
 
 BUSY_TICK_S = 0.05
 IDLE_TICK_S = 0.2
@@ -156,20 +155,20 @@ class Feeder:
         )
 
     async def _bury(self, worker: WorkerRow) -> bool:
-        buried = await self._ledger.write_one(lambda connection: bury(connection, worker))
+        # the note of a process on another host cannot be read here: nobody is charged then
+        here = worker.host == self._heart.host
+        suspect = suspect_of(self._home, worker.pid) if here else None
+        buried = await self._ledger.write_one(
+            lambda connection: bury(connection, worker, suspect=suspect)
+        )
         if buried:
             reach(Point.AFTER_BURY)
-            await self._charge_suspect(worker)
+            if here:
+                clear_suspect(self._home, worker.pid)
             sys.stderr.write(
                 f"runner: worker {worker.id} (pid {worker.pid}) is gone; taking over\n"
             )
         return buried
-
-    async def _charge_suspect(self, dead: WorkerRow) -> None:
-        # the note of a process on another host cannot be read here: nobody is charged then
-        suspect = take_suspect(self._home, dead.pid) if dead.host == self._heart.host else None
-        if suspect is not None:
-            await self._ledger.write_one(lambda connection: charge_crash(connection, suspect))
 
     async def _sweep(self) -> None:
         """Take back what dead workers left and what the road lost."""

@@ -8,8 +8,10 @@ rendered or checked, and not to its neighbours.
 import mmap
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 FOLDER = "suspects"
 SIZE_BYTES = 64
@@ -19,9 +21,8 @@ class Suspect:
     """This process's note in its home; made once, closed at the end."""
 
     def __init__(self, home: Path) -> None:
-        folder = home / FOLDER
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._path = folder / str(os.getpid())
+        self._path = _path(home, os.getpid())
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             os.ftruncate(descriptor, SIZE_BYTES)
@@ -44,12 +45,24 @@ class Suspect:
         self._path.unlink(missing_ok=True)
 
 
-def take_suspect(home: Path, pid: int) -> str | None:
-    """The document that a dead process of this home was running, and its note removed."""
-    path = home / FOLDER / str(pid)
+def suspect_of(home: Path, pid: int) -> str | None:
+    """The document whose code a process of this home was running when it fell silent."""
     try:
-        noted = path.read_bytes()
-        path.unlink(missing_ok=True)
+        noted = _path(home, pid).read_bytes()
     except FileNotFoundError:
         return None
     return noted.partition(b"\0")[0].decode() or None
+
+
+def clear_suspect(home: Path, pid: int) -> None:
+    """Clear the note once it is charged; that of a process that lives on stays its own."""
+    with suppress(FileNotFoundError):
+        if not psutil.pid_exists(pid):
+            _path(home, pid).unlink()
+            return
+        with _path(home, pid).open("r+b") as note:
+            note.write(b"\0")
+
+
+def _path(home: Path, pid: int) -> Path:
+    return home / FOLDER / str(pid)

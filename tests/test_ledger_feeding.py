@@ -1,6 +1,7 @@
 """Feeding: a fair, bounded window of due documents; and taking back what got stuck."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,18 @@ def test_what_is_taken_back_is_fed_again_as_a_new_turn(world: World) -> None:
     assert (again.document_id, again.turn) == (one.document_id, 2)
     with world.ledger.transaction() as connection:
         assert take_back(connection, [one], now_us=world.tick()) == 0, "it is on its way anew"
+
+
+def test_a_death_counts_against_the_suspect_alone_and_only_when_it_was_one(world: World) -> None:
+    batch = batch_of(world, "b", 2)
+    me = world.worker()
+    suspect, neighbour = world.rows(batch)
+    with world.ledger.transaction() as connection:
+        assert not bury(connection, replace(me, beats=me.beats + 1), suspect=suspect.id)
+    assert world.row(suspect.id).crashes == 0, "it has beaten since"
+    with world.ledger.transaction() as connection:
+        assert bury(connection, me, suspect=suspect.id)
+    assert (world.row(suspect.id).crashes, world.row(neighbour.id).crashes) == (1, 0)
 
 
 def test_a_ticket_is_loaded_only_while_it_is_ready_under_its_turn(world: World) -> None:

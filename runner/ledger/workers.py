@@ -77,12 +77,13 @@ def living(connection: Connection) -> list[WorkerRow]:
     return [WorkerRow(**{name: getattr(row, name) for name in WorkerRow.__slots__}) for row in rows]
 
 
-def bury(connection: Connection, seen: WorkerRow) -> bool:
+def bury(connection: Connection, seen: WorkerRow, *, suspect: str | None = None) -> bool:
     """Take a worker for dead: it can claim nothing more, and its leases are swept.
 
+    Its death counts against the `suspect`, the document whose job's code it was running.
     False, and nothing changes, when it has given a sign of life since it was `seen`.
     """
-    return (
+    buried = (
         connection.execute(
             update(worker)
             .where(worker.c.id == seen.id, worker.c.beats == seen.beats)
@@ -90,13 +91,11 @@ def bury(connection: Connection, seen: WorkerRow) -> bool:
         ).rowcount
         == 1
     )
-
-
-def charge_crash(connection: Connection, document_id: str) -> None:
-    """Count a worker's death against the document whose job's code it was running."""
-    connection.execute(
-        update(document).where(document.c.id == document_id).values(crashes=document.c.crashes + 1)
-    )
+    if buried and suspect is not None:
+        connection.execute(
+            update(document).where(document.c.id == suspect).values(crashes=document.c.crashes + 1)
+        )
+    return buried
 
 
 def leader_id(connection: Connection) -> str | None:
