@@ -25,6 +25,7 @@ DEAD_AFTER_S = 10.0
 # causes of a hindrance
 ROAD = "road"
 JOB = "job"
+FORGETS = "forgets"
 HINDERED_S = 60.0  # a hindrance that lasts is told again before
 
 

@@ -23,6 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from runner.errors import ConfigError
 from runner.keys import Ticket, queue_name
 
 # Scores of waiting ids lie a day in the past of Redis's clock, so that a worker whose clock is
@@ -34,6 +35,7 @@ CONNECTIONS = 32
 # arq's own limit on a job; the call's deadline ends it long before
 JOB_TIMEOUT_S = 7_200
 POLL_S = 0.05
+SAFE_POLICY = "noeviction"
 # so long an id is left to the worker it falls to
 LEFT_TO_OTHERS_S = 0.5
 HOLD_TOGETHER_S = 0.02
@@ -110,6 +112,21 @@ class Road:
     async def ping(self) -> None:
         """Raise when Redis does not answer."""
         await self._redis.ping()
+
+    async def refuse_unsafe(self) -> str | None:
+        """Raise ConfigError for a Redis that may drop ids unseen; a warning of one that forgets."""
+        memory = await self._redis.info("memory")
+        policy = memory.get("maxmemory_policy", SAFE_POLICY)
+        if policy != SAFE_POLICY:
+            raise ConfigError(
+                f"Redis has maxmemory-policy {policy}: it would drop ids unseen, and documents "
+                f"would wait for the sweep to find them; CONFIG SET maxmemory-policy {SAFE_POLICY} "
+                "there, or start with --allow-unsafe-redis"
+            )
+        persistence = await self._redis.info("persistence")
+        if persistence.get("aof_enabled"):
+            return None
+        return "Redis keeps no append-only file: its restart delays documents by seconds"
 
     async def push(self, tickets: Sequence[Ticket]) -> None:
         """Put tickets on the road in their order, in one round trip."""

@@ -21,7 +21,7 @@ from runner.crashpoints import Point, arm, reach
 from runner.endpoints import Endpoints
 from runner.errors import LedgerError, RoadError
 from runner.feeder import Feeder
-from runner.heartbeat import JOB, ROAD, Heart
+from runner.heartbeat import FORGETS, JOB, ROAD, Heart
 from runner.keys import Ticket
 from runner.lanes import Lanes
 from runner.ledger import Ledger
@@ -53,6 +53,7 @@ class WorkerOptions:
     until_empty: bool = False
     drain_s: float | None = None  # none: the longest deadline of a call
     stop_on_eof: bool = False  # drain when standard input ends: the parent is gone
+    allow_unsafe_redis: bool = False
     pulse_fd: int | None = None  # where a supervisor listens to the event loop
 
 
@@ -206,6 +207,7 @@ class WorkerProcess:
             )
             began_s = time.monotonic()
             try:
+                await self._look_at_redis()
                 await self._arq.async_run()
             except ROAD_ERRORS as error:
                 self._heart.hinder(ROAD, f"Redis away: {error}")
@@ -219,6 +221,13 @@ class WorkerProcess:
                 await asyncio.sleep(wait_s)
                 wait_s = min(ROAD_RETRY_MAX_S, 2 * wait_s)
                 back = await self._return_to_road()
+
+    async def _look_at_redis(self) -> None:
+        if self._options.allow_unsafe_redis or self._settings.redis_url is None:
+            return
+        warning = await self._road.refuse_unsafe()
+        if warning is not None and self._heart.hinder(FORGETS, warning):
+            sys.stderr.write(f"runner: {warning}\n")
 
     def _place(self) -> tuple[int, int]:
         """Which one of the working workers this is, and of how many."""

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from redis import Redis
 
 from runner.cli import checks, shapes
 from runner.cli.exits import Exit
 from runner.servers.valkey import server_binary
-from tests.command_lines import RUNNER, TIMEOUT_S, call, clean_env
+from tests.command_lines import RUNNER, TIMEOUT_S, call, clean_env, spawn
 
 SILENT_REDIS = {"RUNNER_REDIS_URL": "redis://:s3cret@127.0.0.1:1/0"}
 
@@ -253,7 +254,9 @@ def test_doctor_names_what_is_wrong_and_shows_no_secret(tmp_path: Path) -> None:
     assert not (tmp_path / "home" / "ledger.db").exists()
 
 
-def test_doctor_refuses_a_redis_that_evicts_and_warns_of_one_that_forgets(tmp_path: Path) -> None:
+@pytest.fixture
+def evicting_redis(tmp_path: Path) -> Iterator[str]:
+    """The URL of a server that evicts keys and keeps no file."""
     socket = tmp_path / "r.sock"
     server = subprocess.Popen(
         [str(server_binary()), "--port", "0", "--unixsocket", str(socket), "--save", "",
@@ -263,12 +266,44 @@ def test_doctor_refuses_a_redis_that_evicts_and_warns_of_one_that_forgets(tmp_pa
     try:
         while not socket.exists():
             assert server.poll() is None
-        _, found = doctor(tmp_path / "home", {"RUNNER_REDIS_URL": f"unix://{socket}"})
+        yield f"unix://{socket}"
     finally:
         server.terminate()
         server.wait()
+
+
+def test_doctor_refuses_a_redis_that_evicts_and_warns_of_one_that_forgets(
+    evicting_redis: str, tmp_path: Path
+) -> None:
+    _, found = doctor(tmp_path / "home", {"RUNNER_REDIS_URL": evicting_redis})
     assert verdicts(found, "redis", "redis eviction", "redis persistence") == ["ok", "fail", "warn"]
     assert "CONFIG SET maxmemory-policy noeviction" in found["redis eviction"]["message"]
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_worker_refuses_a_redis_that_evicts(
+    evicting_redis: str, tmp_path: Path, processes: str
+) -> None:
+    env = {"RUNNER_REDIS_URL": evicting_redis}
+    refused = spawn("work", "--processes", processes, home=tmp_path / "home", env=env)
+    assert refused.code == Exit.USAGE
+    assert "maxmemory-policy allkeys-lru" in refused.err
+    assert "--allow-unsafe-redis" in refused.err
+
+
+def test_a_worker_that_is_told_to_works_with_any_redis_and_warns_of_one_that_forgets(
+    evicting_redis: str, tmp_path: Path
+) -> None:
+    env = {"RUNNER_REDIS_URL": evicting_redis}
+    options = ("work", "--until-empty")
+    assert spawn(*options, "--allow-unsafe-redis", home=tmp_path / "home", env=env).code == 0
+    with Redis.from_url(evicting_redis) as redis:
+        redis.config_set("maxmemory-policy", "noeviction")
+    warned = spawn(*options, home=tmp_path / "home", env=env)
+    assert (warned.code, warned.err) == (
+        0,
+        "runner: Redis keeps no append-only file: its restart delays documents by seconds\n",
+    )
 
 
 def test_doctor_sees_a_prompt_that_changed_after_its_lock(

@@ -33,7 +33,12 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="Documents at once in each process.",
     )
-    return processes(concurrency(command))
+    unsafe_redis = click.option(
+        "--allow-unsafe-redis",
+        is_flag=True,
+        help="Work with a Redis that may evict keys: ids then vanish, and come back late.",
+    )
+    return processes(concurrency(unsafe_redis(command)))
 
 
 class Command(click.Command):

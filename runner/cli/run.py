@@ -83,6 +83,7 @@ def run(
     out: str | None,
     processes: int,
     concurrency: int,
+    allow_unsafe_redis: bool,
     max_wait_s: float,
     dry_run: bool,
     as_json: bool,
@@ -109,7 +110,9 @@ def run(
                 ledger,
                 batch,
                 submission=Submission(ledger, planned),
-                workers=_Workers(processes, concurrency, session.env),
+                workers=_Workers(
+                    processes, concurrency, session.env, allow_unsafe_redis=allow_unsafe_redis
+                ),
                 max_wait_s=max_wait_s,
             )
             planned.skipped.tell()
@@ -235,6 +238,13 @@ class _Workers:
     processes: int
     concurrency: int
     env: Mapping[str, str]
+    allow_unsafe_redis: bool
+
+    @property
+    def arguments(self) -> list[str]:
+        """For each of them."""
+        unsafe = ["--allow-unsafe-redis"] if self.allow_unsafe_redis else []
+        return ["--concurrency", str(self.concurrency), *unsafe]
 
 
 def _work(
@@ -253,7 +263,7 @@ def _work(
             interrupts.heard(),
             Crew(
                 count=workers.processes,
-                arguments=["--concurrency", str(workers.concurrency)],
+                arguments=workers.arguments,
                 env=workers.env,
                 on_line=board.note,
             ) as crew,

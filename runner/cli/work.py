@@ -50,6 +50,7 @@ def work(
     *,
     processes: int,
     concurrency: int,
+    allow_unsafe_redis: bool,
     until_empty: bool,
     drain_s: float | None,
     stop_on_eof: bool,
@@ -72,11 +73,13 @@ def work(
             until_empty=until_empty,
             drain_s=drain_s,
             stop_on_eof=stop_on_eof,
+            allow_unsafe_redis=allow_unsafe_redis,
             pulse_fd=pulse_to,
         )
         run_worker(session.settings, options)
     else:
         arguments = ["--concurrency", str(concurrency)]
+        arguments += ["--allow-unsafe-redis"] if allow_unsafe_redis else []
         arguments += ["--until-empty"] if until_empty else []
         arguments += [] if drain_s is None else ["--drain-s", str(drain_s)]
         restarts = _supervise(
