@@ -41,6 +41,7 @@ SMALL = 10  # documents of the batch behind the backlog
 WORK_S = 15.0  # how long the worker is watched
 LOOKS = 5
 BACK_MAX_S = 60.0
+START_MAX_S = 30.0
 POLL_S = 0.05
 MB = 1_000_000
 
@@ -111,10 +112,11 @@ class Backlog:
         """Median seconds of a command from its start to its end."""
         return statistics.median(run(self.env, *arguments).seconds for _ in range(LOOKS))
 
-    def redis(self) -> Redis:
-        """A connection to this home's server."""
-        path = (self.home / "redis" / "socket-path").read_text(encoding="utf-8")
-        return Redis.from_url(f"unix://{path}", socket_timeout=5)
+    def redis_once_there(self) -> Redis:
+        """A connection to this home's server, which a worker is starting or has started."""
+        note = self.home / "redis" / "socket-path"
+        wait(note.exists, most_s=START_MAX_S)
+        return Redis.from_url(f"unix://{note.read_text(encoding='utf-8')}", socket_timeout=5)
 
     def ledger(self) -> Ledger:
         """The ledger beside the processes."""
@@ -205,7 +207,7 @@ def _watch(backlog: Backlog, ledger: Ledger) -> None:
     before, began_s = done(ledger), time.monotonic()
     time.sleep(WORK_S)
     backlog.figures["done/s"] = (done(ledger) - before) / (time.monotonic() - began_s)
-    with backlog.redis() as redis:
+    with backlog.redis_once_there() as redis:
         backlog.figures["Redis, MB"] = redis.info("memory")["used_memory_peak"] / MB
         backlog.figures["ids on the road"] = sum(
             redis.zcard(key) for key in redis.scan_iter("arq:queue:*", _type="zset")
@@ -215,7 +217,7 @@ def _watch(backlog: Backlog, ledger: Ledger) -> None:
 def _lose_redis(backlog: Backlog, ledger: Ledger) -> None:
     """Empty it, then kill it and remove its files: seconds until documents end as before."""
     enough = 3 * SLOTS  # more than was in the slots when it happened
-    with backlog.redis() as redis:
+    with backlog.redis_once_there() as redis:
         redis.flushall()
     backlog.figures["at work after FLUSHALL, s"] = _back(ledger, enough)
     noted = json.loads((backlog.home / "redis" / "server.pid").read_text(encoding="utf-8"))
