@@ -17,7 +17,7 @@ from runner.ledger.tables import meta
 
 BUSY_TIMEOUT_MS = 30_000
 BUSY_PAUSES_S = (0.001, 0.004)
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 # PostgreSQL's classes: connection lost, deadlock or serialization, no room, shutting down, disk.

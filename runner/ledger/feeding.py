@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from runner.keys import Ticket
 from runner.ledger.dialect import chunks
+from runner.ledger.standing import waiting_batches
 from runner.ledger.tables import attempt, batch, document, leader, worker
 from runner.ledger.work import history_of
 from runner.model import AttemptState, BatchState, DocumentState, History
@@ -103,21 +104,6 @@ def _first_model(row: Any) -> str:
     return str(json.loads(row.models_json)[0])
 
 
-def _waiting_batches(connection: Connection) -> Iterator[str]:
-    # A skip scan: one index look-up a batch, however many documents wait.
-    last = ""
-    while True:
-        found = connection.execute(
-            select(func.min(document.c.batch_id)).where(
-                document.c.state == DocumentState.QUEUED, document.c.batch_id > last
-            )
-        ).scalar()
-        if found is None:
-            return
-        yield found
-        last = found
-
-
 def _shares(
     connection: Connection,
     on_road: Counter[str],
@@ -127,7 +113,7 @@ def _shares(
 ) -> list[_Share]:
     rows = [
         row
-        for some in chunks(_waiting_batches(connection))
+        for some in chunks(waiting_batches(connection))
         for row in connection.execute(
             select(batch.c.id, batch.c.weight, batch.c.models_json).where(
                 # of a cancelled one only paid answers wait, to be read for their cost

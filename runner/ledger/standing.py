@@ -1,16 +1,19 @@
 """How things stand: counts by state, money, ages and progress of batches and of the whole queue."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from runner.ledger.money import budget_scope
 from runner.ledger.pausing import held_by_past_days
 from runner.ledger.submission import Batch, batch_from_row
-from runner.ledger.tables import batch, budget, document, source
+from runner.ledger.tables import attempt, batch, budget, document, source
 from runner.ledger.workers import WorkerRow, living
-from runner.model import OPEN_STATES, BatchState, DocumentState
+from runner.model import OPEN_STATES, AttemptState, BatchState, DocumentState
+
+_CALLED = [state for state in AttemptState if state is not AttemptState.NOT_SENT]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,43 +57,33 @@ class QueueStanding:
 
 
 def batch_standing(connection: Connection, found: Batch) -> BatchStanding:
-    """How one batch stands now."""
-    states = dict.fromkeys(DocumentState, 0)
-    calls = 0
-    known = True
-    rows = connection.execute(
-        select(
-            document.c.state,
-            func.count().label("documents"),
-            func.sum(document.c.calls).label("calls"),
-            func.sum(document.c.cost_known.is_(False)).label("unknown")
-            if connection.dialect.name == "sqlite"
-            else func.count().filter(document.c.cost_known.is_(False)).label("unknown"),
-        )
-        .where(document.c.batch_id == found.id)
-        .group_by(document.c.state)
-    )
-    for row in rows:
-        states[DocumentState(row.state)] = row.documents
-        calls += row.calls
-        known = known and not row.unknown
+    """How one batch stands; counted by indexes alone, however many documents it has."""
     money = connection.execute(select(budget).where(budget.c.scope == budget_scope(found.id))).one()
     return BatchStanding(
         batch=found,
-        states=states,
-        sources=_source_count(connection, found.id),
-        calls=calls,
+        states=state_counts(connection, found.id),
+        sources=_count(connection, select(source.c.id).where(source.c.batch_id == found.id)),
+        calls=_count(
+            connection,
+            select(attempt.c.id).where(
+                attempt.c.batch_id == found.id, attempt.c.state.in_(_CALLED)
+            ),
+        ),
         limit_nusd=money.limit_nusd,
         settled_nusd=money.settled_nusd,
         ambiguous_nusd=money.ambiguous_nusd,
         held_nusd=money.held_nusd,
-        cost_known=known,
+        cost_known=connection.execute(
+            select(document.c.id)
+            .where(document.c.batch_id == found.id, document.c.cost_known.is_(False))
+            .limit(1)
+        ).first()
+        is None,
     )
 
 
-def _source_count(connection: Connection, batch_id: str) -> int:
-    counted = select(func.count()).select_from(source).where(source.c.batch_id == batch_id)
-    return int(connection.execute(counted).scalar_one())
+def _count(connection: Connection, rows: Select[Any]) -> int:
+    return int(connection.execute(select(func.count()).select_from(rows.subquery())).scalar_one())
 
 
 def state_counts(connection: Connection, batch_id: str | None) -> dict[DocumentState, int]:
@@ -105,22 +98,56 @@ def state_counts(connection: Connection, batch_id: str | None) -> dict[DocumentS
 
 
 def queue_standing(connection: Connection, *, now_us: int) -> QueueStanding:
-    """How the whole queue stands now."""
-    waiting = document.c.state == DocumentState.QUEUED
-    delayed = connection.execute(
-        select(func.count()).select_from(document).where(waiting, document.c.due_us > now_us)
-    ).scalar_one()
-    oldest_us = connection.execute(
-        select(func.min(document.c.queued_us)).where(
-            document.c.state.in_([DocumentState.QUEUED, DocumentState.READY])
-        )
-    ).scalar()
+    """How the whole queue stands now.
+
+    Of documents that were never called, the first in the line of each batch counts for the oldest.
+    """
+    queued = document.c.state == DocumentState.QUEUED
+    delayed = select(document.c.id).where(
+        queued,
+        # each batch by itself, so that the index finds the few that are not due
+        document.c.batch_id.in_(select(batch.c.id)),
+        document.c.tried.in_([False, True]),
+        document.c.due_us > now_us,
+    )
+    oldest_us = min(_queued_since(connection), default=None)
     return QueueStanding(
         states=state_counts(connection, None),
-        delayed=delayed,
+        delayed=_count(connection, delayed),
         oldest_age_s=None if oldest_us is None else max(0, now_us - oldest_us) / 1e6,
         workers=tuple(living(connection)),
     )
+
+
+def _queued_since(connection: Connection) -> Iterator[int]:
+    """Since when documents wait: those on the road, those called before, and each line's first."""
+    waits = select(func.min(document.c.queued_us))
+    queued = document.c.state == DocumentState.QUEUED
+    some = [waits.where(document.c.state == DocumentState.READY)]
+    for batch_id in waiting_batches(connection):
+        mine = (queued, document.c.batch_id == batch_id)
+        some.append(waits.where(*mine, document.c.tried.is_(True)))
+        line = select(document.c.queued_us).where(*mine, document.c.tried.is_(False))
+        some.append(line.order_by(document.c.due_us, document.c.position).limit(1))
+    for one in some:
+        if (since_us := connection.execute(one).scalar()) is not None:
+            yield since_us
+
+
+def waiting_batches(connection: Connection) -> Iterator[str]:
+    """The batches that have queued documents, in the order of their ids."""
+    # A skip scan: one index look-up a batch, however many documents wait.
+    last = ""
+    while True:
+        found = connection.execute(
+            select(func.min(document.c.batch_id)).where(
+                document.c.state == DocumentState.QUEUED, document.c.batch_id > last
+            )
+        ).scalar()
+        if found is None:
+            return
+        yield found
+        last = found
 
 
 def all_batches(connection: Connection, *, limit: int) -> list[Batch]:

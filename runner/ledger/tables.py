@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
     true,
 )
 
@@ -114,6 +115,12 @@ document = Table(
     # the feeder's window, progress counts and dead-letter lists all read this index
     Index("document_by_state", "state", "batch_id", "tried", "due_us", "position"),
     Index("document_by_batch", "batch_id", "state"),
+    Index(
+        "document_of_unknown_cost",
+        "batch_id",
+        sqlite_where=text("cost_known IS 0"),
+        postgresql_where=text("cost_known IS false"),
+    ),
 )
 
 # Two inputs with one content are two sources of one document.
