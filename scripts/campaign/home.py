@@ -24,7 +24,7 @@ from runner.ledger import Ledger
 from runner.ledger.engine import sqlite_url
 from runner.ledger.standing import state_counts
 from runner.ledger.tables import attempt, document, worker
-from runner.model import OPEN_STATES, AttemptState, DocumentState
+from runner.model import OPEN_STATES, AttemptState, DocumentState, Fault
 from runner.testing.control import ProviderProcess
 from runner.testing.documents import generate_documents
 
@@ -201,11 +201,14 @@ class TorturedHome:
         return self.rng.choice(running) if running else None
 
     def calls_in_flight(self, pids: Collection[int]) -> list[InFlight]:
-        """The calls of these processes that have no answer yet."""
+        """The calls of these processes that have no answer, those taken for lost included."""
         query = (
             select(attempt.c.id, attempt.c.document_id, attempt.c.number)
             .join(worker, worker.c.id == attempt.c.worker_id)
-            .where(attempt.c.state == AttemptState.INTENT, worker.c.pid.in_(pids))
+            .where(
+                worker.c.pid.in_(pids),
+                (attempt.c.state == AttemptState.INTENT) | (attempt.c.fault == Fault.WORKER_LOST),
+            )
         )
         with self.ledger.snapshot() as connection:
             return [InFlight(*row) for row in connection.execute(query)]
