@@ -212,10 +212,8 @@ def fill_disk(home: TorturedHome) -> Injected | None:
 
 def provider_out(home: TorturedHome) -> Injected | None:
     """Every call is answered with 503 for a moment."""
-    home.provider.control(faults=OUTAGE)
-    return Injected(
-        "the provider is out", 2.0, lambda: home.provider.control(faults=EVERYDAY_FAULTS)
-    )
+    home.tell_provider(faults=OUTAGE)
+    return Injected("the provider is out", 2.0, lambda: home.tell_provider(faults=EVERYDAY_FAULTS))
 
 
 def provider_hangs(home: TorturedHome) -> Injected | None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 from redis import Redis
@@ -119,6 +119,11 @@ class TorturedHome:
             "OPENAI_API_KEY": "test-key-of-no-worth",
             "OPENAI_BASE_URL": self.provider.base_url,
         }
+
+    def tell_provider(self, **changes: Any) -> None:
+        """Change the provider's settings; one that hangs goes on, as it could not hear."""
+        os.kill(self.provider.pid, signal.SIGCONT)
+        self.provider.control(**changes)
 
     # ------------------------------------------------------------ commands
 

@@ -70,17 +70,23 @@ class Round:
         self._orphans: set[str] = set()  # attempt ids
 
     def run(self) -> Report:
-        """Submit, torment, let end, judge."""
+        """Submit, torment, let end, judge. Whatever goes wrong is a problem of the report."""
         began_s = time.monotonic()
-        with TorturedHome(self._folder, self._plan.workers, self._rng) as home:
-            inputs = home.submit(self._plan.documents, seed=self._rng.randrange(1_000_000))
-            self._torment(home)
-            self._calm(home)
-            self._let_end(home)
-            self._judge(home)
-            self._submit_again(home, inputs)
+        try:
+            with TorturedHome(self._folder, self._plan.workers, self._rng) as home:
+                self._run_in(home)
+        except Exception as error:  # noqa: BLE001 - the other rounds are to be told all the same
+            self._report.problems.append(f"the campaign itself failed: {error!r}")
         self._report.seconds = time.monotonic() - began_s
         return self._report
+
+    def _run_in(self, home: TorturedHome) -> None:
+        inputs = home.submit(self._plan.documents, seed=self._rng.randrange(1_000_000))
+        self._torment(home)
+        self._calm(home)
+        self._let_end(home)
+        self._judge(home)
+        self._submit_again(home, inputs)
 
     # ------------------------------------------------------------ faults
 
@@ -168,7 +174,7 @@ class Round:
         for _, undo in self._undo:
             undo()
         self._undo.clear()
-        home.provider.control(heal=True)
+        home.tell_provider(heal=True)
 
     def _let_end(self, home: TorturedHome) -> None:
         for _ in range(RETRIES_MAX):
