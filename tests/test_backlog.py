@@ -80,9 +80,21 @@ def test_no_look_at_the_ledger_scans_all_documents_or_calls(world: World, name: 
         for text, values in read:
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)  # type: ignore[arg-type] # as the driver had them
             for step in plan:
-                assert not step.detail.startswith(("SCAN document", "SCAN attempt")) or (
-                    "USING" in step.detail
-                ), (text, step.detail)
+                sums = name in ("the queue", "batches") and "count(" in text
+                assert _is_cheap(step.detail, sums=sums), (text, step.detail)
+
+
+def _is_cheap(step: str, *, sums: bool) -> bool:
+    """Whether a step reads few rows, or counts by entries of an index alone."""
+    verb, table, *_ = step.split()
+    if table not in ("document", "attempt", "source"):
+        return True
+    if verb == "SCAN":  # all states at once, or the newest calls by their ids
+        return step in (
+            "SCAN document USING COVERING INDEX document_by_state",
+            "SCAN attempt USING INDEX sqlite_autoindex_attempt_1",
+        )
+    return "COVERING INDEX" in step or not sums
 
 
 def test_documents_whose_ids_have_expired_on_the_road_are_done_all_the_same(
