@@ -59,6 +59,9 @@ batch = Table(
     Column("simulated", Boolean, nullable=False),
     Column("submitted", Boolean, nullable=False),  # every input has been read at least once
     Column("rejected", Integer, nullable=False, server_default="0"),
+    Column("purpose", String(16), nullable=False, server_default="run"),  # run, eval or try
+    Column("canary_json", Text),  # pinned beside: a version, its id, and its share in per cent
+    Column("second_read_json", Text),  # pinned beside: with what, and which documents, twice
     # the last fault that points at the configuration, and which documents in succession it hit
     # with no success between
     Column("alike_fault", String(40)),
@@ -96,6 +99,7 @@ document = Table(
     Column("ambiguous", Integer, nullable=False, server_default="0"),
     Column("internal_errors", Integer, nullable=False, server_default="0"),
     Column("reask_json", Text),  # field errors that the next request shows
+    Column("first_read_json", Text),  # the good answer that a second read is to confirm
     # the lease
     Column("lease_token", String(40)),
     Column("worker_id", String(40)),
@@ -185,10 +189,74 @@ record = Table(
     Column("attempt_id", String(40), nullable=False),
     Column("data_json", Text),  # none: a review of a document without an answer
     Column("flags_json", Text, nullable=False),
+    Column("evidence_json", Text),  # where in the text each stated value stands
+    Column("sampled", Boolean, nullable=False, server_default=false()),  # for a person's audit
     Column("model", String(200), nullable=False),
     Column("prompt_id", String(40), nullable=False),
     Column("latency_us", BigInteger, nullable=False),  # submitted to recorded
     Column("created_us", BigInteger, nullable=False),
+    Index(
+        "record_of_sample",
+        "batch_id",
+        sqlite_where=text("sampled IS 1"),
+        postgresql_where=text("sampled IS true"),
+    ),
+)
+
+# What a person decided about a record: history, and the ground of error rates.
+review = Table(
+    "review",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("document_id", ForeignKey("document.id"), nullable=False),
+    Column("batch_id", ForeignKey("batch.id"), nullable=False),
+    Column("decision", String(16), nullable=False),  # accepted, corrected, rejected, again
+    Column("stratum", String(16), nullable=False),  # flagged, or sampled at random
+    Column("reason", String(40)),  # why it was flagged
+    Column("was_wrong", Boolean, nullable=False),  # something in the record was not right
+    Column("before_json", Text),
+    Column("after_json", Text),
+    Column("model", String(200), nullable=False),
+    Column("prompt_id", String(40), nullable=False),
+    Column("reviewer", String(200), nullable=False),
+    Column("note", Text),
+    Column("at_us", BigInteger, nullable=False),
+    Index("review_by_batch", "batch_id", "id"),
+    Index("review_by_document", "document_id", "id"),
+)
+
+# An evaluation of one prompt version on one set of gold documents, and its verdict.
+eval_run = Table(
+    "eval_run",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("job", String(100), nullable=False),
+    Column("prompt_version", String(40), nullable=False),
+    Column("prompt_id", String(40), nullable=False),
+    Column("models_json", Text, nullable=False),
+    Column("gold_digest", String(80), nullable=False),  # of inputs and expected outputs
+    Column("against_prompt_id", String(40)),
+    Column("verdict", String(16), nullable=False),
+    Column("summary_json", Text, nullable=False),
+    Column("dearest_document_nusd", BigInteger),  # of those that ended done
+    Column("dearest_call_nusd", BigInteger),
+    Column("created_us", BigInteger, nullable=False),
+    Index("eval_run_by_job", "job", "created_us"),
+)
+
+# How each gold document fared in an evaluation, with either prompt.
+eval_result = Table(
+    "eval_result",
+    metadata,
+    Column("run_id", ForeignKey("eval_run.id"), primary_key=True),
+    Column("prompt_id", String(40), primary_key=True),
+    Column("case_id", String(200), primary_key=True),
+    Column("repeat", Integer, primary_key=True),
+    Column("document_id", String(40), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("outcomes_json", Text, nullable=False),
+    Column("cost_nusd", BigInteger),
+    Column("latency_us", BigInteger),
 )
 
 # Money by scope (`batch:<id>`, `day:<date>`): spent = settled + ambiguous, held = holds of live
