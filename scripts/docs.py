@@ -4,16 +4,21 @@ Between `<!-- NAME -->` and `<!-- end -->` stand: `failures` (the failure table)
 each command prints with --json) in ARCHITECTURE.md, `commands` in README.md.
 """
 
+import importlib
 import inspect
+import pkgutil
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import click
 from pydantic import BaseModel
 
 from runner.batches import Forecast, Summary
 from runner.cli import command_line, shapes
+from runner.cli.shapes.base import Shape
 from runner.exporters import ResultLine
 from runner.retry import describe
 
@@ -22,12 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def json_table() -> str:
     """Keys of every command's --json, in the order of the code."""
-    own = [
-        found
-        for _, found in inspect.getmembers(shapes, inspect.isclass)
-        if issubclass(found, shapes.Shape) and found is not shapes.Shape
-    ]
-    own.sort(key=lambda shape: inspect.getsourcelines(shape)[1])
+    own = [shape for module in _shape_modules() for shape in _shapes_of(module)]
     rows: list[tuple[str, type[BaseModel]]] = [
         ("`run`: the summary", Summary),
         ("`run --dry-run`", Forecast),
@@ -39,6 +39,22 @@ def json_table() -> str:
         f"| {what} | {', '.join(f'`{key}`' for key in of.model_fields)} |" for what, of in rows
     ]
     return "\n".join(lines) + "\n"
+
+
+def _shape_modules() -> Iterator[ModuleType]:
+    yield shapes
+    for found in pkgutil.iter_modules(shapes.__path__):
+        yield importlib.import_module(f"{shapes.__name__}.{found.name}")
+
+
+def _shapes_of(module: ModuleType) -> list[type[BaseModel]]:
+    """The shapes that a module defines, in its order."""
+    own = [
+        found
+        for _, found in inspect.getmembers(module, inspect.isclass)
+        if issubclass(found, Shape) and found is not Shape and found.__module__ == module.__name__
+    ]
+    return sorted(own, key=lambda shape: inspect.getsourcelines(shape)[1])
 
 
 def command_table() -> str:

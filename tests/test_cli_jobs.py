@@ -15,13 +15,14 @@ from redis import Redis
 
 from runner.cli import checks, shapes
 from runner.cli.exits import Exit
+from runner.cli.shapes.base import Shape
 from runner.servers.valkey import server_binary
 from tests.command_lines import RUNNER, TIMEOUT_S, call, clean_env, spawn
 
 SILENT_REDIS = {"RUNNER_REDIS_URL": "redis://:s3cret@127.0.0.1:1/0"}
 
 
-def assert_closed(shape: type[shapes.Shape], printed: Any) -> None:
+def assert_closed(shape: type[Shape], printed: Any) -> None:
     """What was printed has exactly the fields of the model, in their order."""
     assert list(printed) == list(shape.model_fields)
 

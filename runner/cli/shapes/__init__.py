@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
-
 from runner.budget import nusd_to_usd
+from runner.cli.shapes.base import Shape, as_iso, in_s, in_usd
 from runner.cli.wording import iso
 from runner.keys import trace_id
 from runner.ledger.audit import AuditReport
@@ -26,24 +25,6 @@ from runner.model import BatchState, DocumentState
 
 # a worker beats every 3 s; one that has not for this long is taken for lost when looked at
 LOST_AFTER_S = 10.0
-
-
-class Shape(BaseModel):
-    """The base of them all."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _usd(nusd: int | None) -> Decimal | None:
-    return None if nusd is None else nusd_to_usd(nusd)
-
-
-def _s(us: int | None) -> float | None:
-    return None if us is None else us / 1e6
-
-
-def _iso(us: int | None) -> str | None:
-    return None if us is None else iso(us)
 
 
 class SubmittedShape(Shape):
@@ -149,7 +130,7 @@ class BatchShape(Shape):
             cost_usd=nusd_to_usd(found.settled_nusd) if found.cost_known else None,
             held_usd=nusd_to_usd(found.held_nusd),
             ambiguous_usd=nusd_to_usd(found.ambiguous_nusd),
-            budget_usd=_usd(found.limit_nusd),
+            budget_usd=in_usd(found.limit_nusd),
             documents_per_s=documents_per_s,
             eta_s=round(found.open / documents_per_s, 1)
             if documents_per_s
@@ -210,7 +191,7 @@ class PausedKeyShape(Shape):
             fault=pause.fault,
             reason=pause.reason,
             since=iso(pause.since_us),
-            probe=_iso(pause.probe_us),
+            probe=as_iso(pause.probe_us),
             batches=tuple(batches),
         )
 
@@ -255,7 +236,7 @@ class TodayShape(Shape):
             cost_usd=nusd_to_usd(day.settled_nusd),
             ambiguous_usd=nusd_to_usd(day.ambiguous_nusd),
             held_usd=nusd_to_usd(day.held_nusd),
-            budget_usd=_usd(larger_limit_nusd(day.limit_nusd, by_settings_nusd)),
+            budget_usd=in_usd(larger_limit_nusd(day.limit_nusd, by_settings_nusd)),
         )
 
 
@@ -345,15 +326,15 @@ def _call_fields(row: AttemptRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in same} | {
         "attempt_id": row.id,
         "prompt": row.prompt_id,
-        "hold_usd": _usd(row.hold_nusd),
-        "cost_usd": _usd(row.cost_nusd),
+        "hold_usd": in_usd(row.hold_nusd),
+        "cost_usd": in_usd(row.cost_nusd),
         "ambiguous_usd": nusd_to_usd(row.ambiguous_nusd),
         "at": iso(row.created_us),
         "queue_wait_s": row.queue_wait_us / 1e6,
         "limiter_wait_s": row.limiter_wait_us / 1e6,
-        "response_s": _s(row.response_us),
-        "parse_s": _s(row.parse_us),
-        "total_s": _s(row.total_us),
+        "response_s": in_s(row.response_us),
+        "parse_s": in_s(row.parse_us),
+        "total_s": in_s(row.total_us),
         "trace_id": trace_id(row.document_id),
     }
 
@@ -451,11 +432,11 @@ class DocumentShape(Shape):
             attempts=view.attempts,
             deferrals=view.deferrals,
             crashes=view.crashes,
-            cost_usd=_usd(view.cost_nusd),
+            cost_usd=in_usd(view.cost_nusd),
             ambiguous_usd=nusd_to_usd(view.ambiguous_nusd),
             created=iso(view.created_us),
             due=iso(view.due_us) if view.state == DocumentState.QUEUED else None,
-            finished=_iso(view.finished_us),
+            finished=as_iso(view.finished_us),
             model=view.model,
             flags=view.flags,
             data=view.data,
