@@ -1,0 +1,249 @@
+"""Decides whether a document says what an extraction says, and where each value stands in it.
+
+A `Stated` value is looked for in the document. A `Grounded[T]` brings its own quote: the quote must
+be in the document (exactly, else with letter case, blanks and widths aside, else, for prose only,
+nearly), and the value must follow from the quote. What has no ground is an error of its field.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from enum import Enum, StrEnum
+from functools import cached_property
+from itertools import chain, islice
+from typing import Any
+
+from runner.fields import Compare, FieldSpec
+from runner.model import FieldError
+
+from .amounts import amounts
+from .dates import dates
+from .words import Folded, Span, alike, exact, folded
+
+SHOWN_CHARS_MAX = 80
+PLACES_MAX = 50  # of one value that are looked at to choose the likeliest
+
+
+class How(StrEnum):
+    """How closely a document has the words."""
+
+    EXACT = "exact"
+    NORMALISED = "normalised"  # letter case, blanks, widths, dashes aside; a usual writing
+    FUZZY = "fuzzy"  # prose only
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Where in the document's text a value stands: characters `start` up to, not with, `end`."""
+
+    path: str
+    start: int
+    end: int
+    how: How
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """An extraction without its quotes, the evidence of its values, and what has none."""
+
+    data: Any
+    evidence: tuple[Evidence, ...]
+    errors: tuple[FieldError, ...]
+
+
+@dataclass
+class _Document:
+    """A text, folded once when a value asks for it."""
+
+    text: str
+    evidence: list[Evidence] = field(default_factory=list)
+    errors: list[FieldError] = field(default_factory=list)
+
+    @cached_property
+    def folded(self) -> Folded:
+        return Folded(self.text)
+
+
+def ground(spec: FieldSpec, data: Any, text: str) -> Ground:
+    """Look for every stated and grounded value of `data` in the document.
+
+    `data` is the schema's model as plain Python values (dates and decimals as such). The result's
+    data holds each grounded value alone, without its quote.
+    """
+    document = _Document(text)
+    plain = _ground(spec, data, "", document)
+    return Ground(plain, tuple(document.evidence), tuple(document.errors))
+
+
+def _ground(spec: FieldSpec, value: Any, path: str, document: _Document) -> Any:
+    if value is None:
+        return None
+    if spec.quoted:
+        return _quoted(spec, value, path, document)
+    if spec.parts is not None:
+        parts = dict(spec.parts)
+        return {
+            name: _ground(parts[name], part, _joined(path, name), document)
+            if name in parts
+            else part
+            for name, part in value.items()
+        }
+    if spec.element is not None:
+        element = spec.element
+        return [
+            _ground(element, one, _joined(path, str(place)), document)
+            for place, one in enumerate(value)
+        ]
+    if spec.stated is not None and value not in spec.stated.unless:
+        _stated(spec, value, path, document)
+    return value
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _stated(spec: FieldSpec, value: Any, path: str, document: _Document) -> None:
+    found = _likeliest(_places(spec, value, document), path, document.text)
+    if found is not None:
+        document.evidence.append(Evidence(path, *found))
+        return
+    document.errors.append(
+        FieldError(
+            path,
+            f"{_shown(value)} does not occur in the document: take what the document states, "
+            "or null where it states nothing",
+        )
+    )
+
+
+def _quoted(spec: FieldSpec, value: Mapping[str, Any], path: str, document: _Document) -> Any:
+    quote, said = str(value["quote"]), value["value"]
+    found = _quote_place(spec, quote, document)
+    if found is None:
+        document.errors.append(
+            FieldError(
+                path,
+                f"the quote {_shown(quote)} is not in the document: copy the words verbatim that "
+                "give the value, or give null",
+            )
+        )
+    elif not _follows(spec, said, quote):
+        document.errors.append(
+            FieldError(path, f"{_shown(said)} does not follow from its quote {_shown(quote)}")
+        )
+    else:
+        document.evidence.append(Evidence(path, *found))
+    # a list or an object under one quote is plain within
+    return said
+
+
+def _quote_place(spec: FieldSpec, quote: str, document: _Document) -> tuple[int, int, How] | None:
+    start = document.text.find(quote.strip())
+    if start >= 0 and quote.strip():
+        return start, start + len(quote.strip()), How.EXACT
+    for span in document.folded.places(quote, whole=False):
+        return *span, How.NORMALISED
+    if spec.compare is Compare.PROSE:
+        near = alike(quote, document.folded)
+        return None if near is None else (*near, How.FUZZY)
+    return None
+
+
+def _follows(spec: FieldSpec, value: Any, quote: str) -> bool:
+    """Whether a value stands in its quote; what is judged or worded anew cannot be told by that."""
+    if value is None or spec.compare in (Compare.PROSE, Compare.CHOICE):
+        return True
+    if spec.parts is not None or spec.element is not None:
+        return True
+    return any(True for _ in _places(spec, value, _Document(quote)))
+
+
+# Where a value stands
+
+
+def _places(spec: FieldSpec, value: Any, document: _Document) -> Iterator[tuple[int, int, How]]:
+    """Every place of a value, the closest writings first."""
+    match spec.compare:
+        case Compare.AMOUNT:
+            spans = amounts(number, document.text) if (number := _number(value)) is not None else ()
+            yield from _as(spans, How.EXACT)
+        case Compare.DATE:
+            day = _day(value)
+            yield from _as(dates(day, document.text) if day else (), How.EXACT)
+        case Compare.PROSE:
+            yield from _word_places(str(value), document)
+            if (span := alike(str(value), document.folded)) is not None:
+                yield *span, How.FUZZY
+        case _:
+            yield from _word_places(_words(value), document)
+    if spec.stated is not None:
+        for writing in spec.stated.written.get(_words(value), ()):
+            yield from _writing_places(writing, document.text)
+
+
+def _as(spans: Iterable[Span], how: How) -> Iterator[tuple[int, int, How]]:
+    return ((span.start, span.end, how) for span in spans)
+
+
+def _word_places(words: str, document: _Document) -> Iterator[tuple[int, int, How]]:
+    first = next(places := exact(words, document.text), None)
+    if first is not None:
+        yield from _as(chain([first], places), How.EXACT)
+    elif folded(words):
+        yield from _as(document.folded.places(words), How.NORMALISED)
+
+
+def _writing_places(writing: str, text: str) -> Iterator[tuple[int, int, How]]:
+    if any(sign.isalnum() for sign in writing):
+        yield from _as(exact(writing, text), How.NORMALISED)
+        return
+    start = text.find(writing)  # a sign such as € stands beside anything
+    if start >= 0:
+        yield start, start + len(writing), How.NORMALISED
+
+
+def _words(value: Any) -> str:
+    return str(value.value) if isinstance(value, Enum) else str(value)
+
+
+def _number(value: Any) -> Decimal | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
+def _day(value: Any) -> date | None:
+    if isinstance(value, date):  # a datetime is one
+        return date(value.year, value.month, value.day)
+    try:
+        return date.fromisoformat(str(value)[:10])
+    except ValueError:
+        return None
+
+
+def _likeliest(
+    places: Iterator[tuple[int, int, How]], path: str, text: str
+) -> tuple[int, int, How] | None:
+    """Of several places, one whose line names the field, else the first."""
+    found = list(islice(places, PLACES_MAX))
+    if len(found) < 2:  # noqa: PLR2004 - a choice
+        return found[0] if found else None
+    names = [name for name in path.rpartition(".")[2].casefold().split("_") if name]
+
+    def named(place: tuple[int, int, How]) -> int:
+        begin = text.rfind("\n", 0, place[0]) + 1
+        line = text[begin : place[0]].casefold()
+        return sum(name in line for name in names)
+
+    return max(found, key=named)  # the first of equals
+
+
+def _shown(value: Any) -> str:
+    words = _words(value)
+    return repr(words if len(words) <= SHOWN_CHARS_MAX else words[: SHOWN_CHARS_MAX - 1] + "…")
