@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from enum import Enum, StrEnum
+from enum import Enum
 from functools import cached_property
 from itertools import chain, islice
 from typing import Any
 
 from runner.fields import Compare, FieldSpec
-from runner.model import FieldError
+from runner.model import Evidence, FieldError, How
 
 from .amounts import amounts
 from .dates import dates
@@ -25,29 +25,10 @@ SHOWN_CHARS_MAX = 80
 PLACES_MAX = 50  # of one value that are looked at to choose the likeliest
 
 
-class How(StrEnum):
-    """How closely a document has the words."""
-
-    EXACT = "exact"
-    NORMALISED = "normalised"  # letter case, blanks, widths, dashes aside; a usual writing
-    FUZZY = "fuzzy"  # prose only
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Where in the document's text a value stands: characters `start` up to, not with, `end`."""
-
-    path: str
-    start: int
-    end: int
-    how: How
-
-
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """An extraction without its quotes, the evidence of its values, and what has none."""
+    """Where the values of an extraction stand, and what has no ground."""
 
-    data: Any
     evidence: tuple[Evidence, ...]
     errors: tuple[FieldError, ...]
 
@@ -57,6 +38,7 @@ class _Document:
     """A text, folded once when a value asks for it."""
 
     text: str
+    bare: bool = False
     evidence: list[Evidence] = field(default_factory=list)
     errors: list[FieldError] = field(default_factory=list)
 
@@ -65,39 +47,30 @@ class _Document:
         return Folded(self.text)
 
 
-def ground(spec: FieldSpec, data: Any, text: str) -> Ground:
+def ground(spec: FieldSpec, data: Any, text: str, *, bare: bool = False) -> Ground:
     """Look for every stated and grounded value of `data` in the document.
 
-    `data` is the schema's model as plain Python values (dates and decimals as such). The result's
-    data holds each grounded value alone, without its quote.
+    `data` is the schema's model as plain Python values (dates and decimals may be such, or as in
+    JSON). A grounded value must bring its quote, unless `bare`: what people write has none.
     """
-    document = _Document(text)
-    plain = _ground(spec, data, "", document)
-    return Ground(plain, tuple(document.evidence), tuple(document.errors))
+    document = _Document(text, bare)
+    _ground(spec, data, "", document)
+    return Ground(tuple(document.evidence), tuple(document.errors))
 
 
-def _ground(spec: FieldSpec, value: Any, path: str, document: _Document) -> Any:
+def _ground(spec: FieldSpec, value: Any, path: str, document: _Document) -> None:
     if value is None:
-        return None
+        return
     if spec.quoted:
-        return _quoted(spec, value, path, document)
-    if spec.parts is not None:
-        parts = dict(spec.parts)
-        return {
-            name: _ground(parts[name], part, _joined(path, name), document)
-            if name in parts
-            else part
-            for name, part in value.items()
-        }
-    if spec.element is not None:
-        element = spec.element
-        return [
-            _ground(element, one, _joined(path, str(place)), document)
-            for place, one in enumerate(value)
-        ]
-    if spec.stated is not None and value not in spec.stated.unless:
+        _quoted(spec, value, path, document)
+    elif spec.parts is not None:
+        for name, part in spec.parts:
+            _ground(part, value.get(name), _joined(path, name), document)
+    elif spec.element is not None:
+        for place, one in enumerate(value):
+            _ground(spec.element, one, _joined(path, str(place)), document)
+    elif spec.stated is not None and value not in spec.stated.unless:
         _stated(spec, value, path, document)
-    return value
 
 
 def _joined(path: str, name: str) -> str:
@@ -118,10 +91,11 @@ def _stated(spec: FieldSpec, value: Any, path: str, document: _Document) -> None
     )
 
 
-def _quoted(spec: FieldSpec, value: Mapping[str, Any], path: str, document: _Document) -> Any:
-    quote, said = str(value["quote"]), value["value"]
-    found = _quote_place(spec, quote, document)
-    if found is None:
+def _quoted(spec: FieldSpec, value: Mapping[str, Any], path: str, document: _Document) -> None:
+    quote, said = str(value["quote"]).strip(), value["value"]
+    if not quote and document.bare:
+        _bare(spec, said, path, document)
+    elif (found := _quote_place(spec, quote, document)) is None:
         document.errors.append(
             FieldError(
                 path,
@@ -135,14 +109,20 @@ def _quoted(spec: FieldSpec, value: Mapping[str, Any], path: str, document: _Doc
         )
     else:
         document.evidence.append(Evidence(path, *found))
-    # a list or an object under one quote is plain within
-    return said
+
+
+def _bare(spec: FieldSpec, said: Any, path: str, document: _Document) -> None:
+    """A value that a person wrote: found where that is possible, else taken at their word."""
+    if not _is_judged(spec, said):
+        _stated(spec, said, path, document)
 
 
 def _quote_place(spec: FieldSpec, quote: str, document: _Document) -> tuple[int, int, How] | None:
-    start = document.text.find(quote.strip())
-    if start >= 0 and quote.strip():
-        return start, start + len(quote.strip()), How.EXACT
+    if not quote:
+        return None
+    start = document.text.find(quote)
+    if start >= 0:
+        return start, start + len(quote), How.EXACT
     for span in document.folded.places(quote, whole=False):
         return *span, How.NORMALISED
     if spec.compare is Compare.PROSE:
@@ -153,11 +133,13 @@ def _quote_place(spec: FieldSpec, quote: str, document: _Document) -> tuple[int,
 
 def _follows(spec: FieldSpec, value: Any, quote: str) -> bool:
     """Whether a value stands in its quote; what is judged or worded anew cannot be told by that."""
+    return _is_judged(spec, value) or any(True for _ in _places(spec, value, _Document(quote)))
+
+
+def _is_judged(spec: FieldSpec, value: Any) -> bool:
     if value is None or spec.compare in (Compare.PROSE, Compare.CHOICE):
         return True
-    if spec.parts is not None or spec.element is not None:
-        return True
-    return any(True for _ in _places(spec, value, _Document(quote)))
+    return spec.parts is not None or spec.element is not None
 
 
 # Where a value stands
