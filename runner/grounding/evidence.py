@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, islice
 from typing import Any
 
@@ -35,16 +35,27 @@ class Ground:
 
 @dataclass
 class _Document:
-    """A text, folded once when a value asks for it."""
+    """A text, folded once when a value asks for it, and what was found in it so far."""
 
     text: str
     bare: bool = False
     evidence: list[Evidence] = field(default_factory=list)
     errors: list[FieldError] = field(default_factory=list)
+    in_row: bool = False  # the value is a part of a list's element
+    row_starts: int | None = None  # where the present element's first value was found
+    rows_end: int = 0  # where the first value of the last element was
 
     @cached_property
     def folded(self) -> Folded:
         return Folded(self.text)
+
+    def begin_row(self) -> None:
+        if self.row_starts is not None:
+            self.rows_end = self.row_starts + 1
+        self.in_row, self.row_starts = True, None
+
+    def end_rows(self) -> None:
+        self.in_row, self.row_starts, self.rows_end = False, None, 0
 
 
 def ground(spec: FieldSpec, data: Any, text: str, *, bare: bool = False) -> Ground:
@@ -67,10 +78,16 @@ def _ground(spec: FieldSpec, value: Any, path: str, document: _Document) -> None
         for name, part in spec.parts:
             _ground(part, value.get(name), _joined(path, name), document)
     elif spec.element is not None:
-        for place, one in enumerate(value):
-            _ground(spec.element, one, _joined(path, str(place)), document)
+        _ground_rows(spec.element, value, path, document)
     elif spec.stated is not None and value not in spec.stated.unless:
         _stated(spec, value, path, document)
+
+
+def _ground_rows(element: FieldSpec, rows: Iterable[Any], path: str, document: _Document) -> None:
+    for place, row in enumerate(rows):
+        document.begin_row()
+        _ground(element, row, _joined(path, str(place)), document)
+    document.end_rows()
 
 
 def _joined(path: str, name: str) -> str:
@@ -78,9 +95,11 @@ def _joined(path: str, name: str) -> str:
 
 
 def _stated(spec: FieldSpec, value: Any, path: str, document: _Document) -> None:
-    found = _likeliest(_places(spec, value, document), path, document.text)
+    found = _likeliest(_places(spec, value, document), path, document)
     if found is not None:
         document.evidence.append(Evidence(path, *found))
+        if document.in_row and document.row_starts is None:
+            document.row_starts = found[0]
         return
     document.errors.append(
         FieldError(
@@ -210,20 +229,34 @@ def _day(value: Any) -> date | None:
 
 
 def _likeliest(
-    places: Iterator[tuple[int, int, How]], path: str, text: str
+    places: Iterator[tuple[int, int, How]], path: str, document: _Document
 ) -> tuple[int, int, How] | None:
-    """Of several places, one whose line names the field, else the first."""
+    """Of several places the one that fits best, of equals the first.
+
+    In a list that is the first place after the last element's, then what is nearest to the
+    element's own line; elsewhere one whose line names the field.
+    """
     found = list(islice(places, PLACES_MAX))
     if len(found) < 2:  # noqa: PLR2004 - a choice
         return found[0] if found else None
-    names = [name for name in path.rpartition(".")[2].casefold().split("_") if name]
+    if not document.in_row:
+        names = [name for name in path.rpartition(".")[2].casefold().split("_") if name]
+        return max(found, key=lambda place: _names_before(place[0], names, document.text))
+    if document.row_starts is None:
+        return min(found, key=lambda place: place[0] < document.rows_end)
+    return min(found, key=partial(_rows_apart, document))
 
-    def named(place: tuple[int, int, How]) -> int:
-        begin = text.rfind("\n", 0, place[0]) + 1
-        line = text[begin : place[0]].casefold()
-        return sum(name in line for name in names)
 
-    return max(found, key=named)  # the first of equals
+def _names_before(start: int, names: Iterable[str], text: str) -> int:
+    line = text[text.rfind("\n", 0, start) + 1 : start].casefold()
+    return sum(name in line for name in names)
+
+
+def _rows_apart(document: _Document, place: tuple[int, int, How]) -> tuple[int, int]:
+    """How far a place is from its row: lines between them, then characters, what follows first."""
+    row, start = document.row_starts or 0, place[0]
+    lines = document.text.count("\n", min(row, start), max(row, start))
+    return lines, start - row if start >= row else (row - start) + len(document.text)
 
 
 def _shown(value: Any) -> str:
