@@ -68,6 +68,7 @@ class Fault(StrEnum):
     SCHEMA_INVALID = "schema_invalid"
     NOT_GROUNDED = "not_grounded"
     CHECK_FAILED = "check_failed"
+    SECOND_READ_DIFFERS = "second_read_differs"
     INTERNAL_ERROR = "internal_error"
     WORKER_LOST = "worker_lost"
     POISON = "poison"
@@ -95,6 +96,12 @@ class DeadReason(StrEnum):
     DEFERRED_TOO_LONG = "deferred_too_long"
     UNPARSABLE = "unparsable"
     OVER_RATE_LIMIT = "over_rate_limit"
+
+
+class ReviewReason(StrEnum):
+    """Why a document waits for a person, beyond the fault that ended it."""
+
+    SECOND_READ_FAILED = "second_read_failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +211,25 @@ class Done:
     evidence: tuple[Evidence, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstRead:
+    """A good answer that a second read is to confirm, as its record will have it."""
+
+    data_json: str
+    flags: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    attempt_id: str
+    model: str
+    prompt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """The document has a good answer, and goes back to the queue for a second read."""
+
+    first: FirstRead
+
+
 @dataclass(frozen=True, slots=True)
 class Again:
     """The document goes back to the queue, due after `delay_s` seconds."""
@@ -240,7 +266,7 @@ class Dead:
     alike_pauses: bool = False
 
 
-Outcome = Done | Again | Review | Dead
+Outcome = Done | Unconfirmed | Again | Review | Dead
 
 
 @dataclass(frozen=True, slots=True)
