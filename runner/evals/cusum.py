@@ -13,7 +13,7 @@ from datetime import date
 
 ODDS_TIMES = 2.0  # the rise that is found soonest
 DAYS_BETWEEN_FALSE_ALARMS = 365
-MORE_THAN_ONE = 1.5  # documents' evidence that an alarm needs at least
+MORE_THAN_ONE = 1.5  # times the evidence of one document: what an alarm takes at least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +42,7 @@ class Rule:
 class Watched:
     """A day, the evidence for a risen rate at its end, and whether that is an alarm."""
 
-    day: date
-    documents: int
-    counted: int
+    count: DayCount
     evidence: float
     alarm: bool
 
@@ -73,13 +71,13 @@ def rule_for(
     """The rule for a usual rate that looks for odds so many times as high.
 
     While the rate is the usual one or less, the mean time to a false alarm is at least
-    `days_between_false_alarms`; simulated, 1.1 to 8 times that. The threshold h is the lesser of two
-    that promise it for D days of n documents: ln D (Lorden 1971, "Procedures for reacting to a
+    `days_between_false_alarms`; simulated, 1.1 to 8 times that. The threshold h is the lesser of
+    two that promise it for D days of n documents: ln D (Lorden 1971, "Procedures for reacting to a
     change in distribution", Annals of Mathematical Statistics 42), which does with many documents
     a day, and Wald's approximation e^h - h - 1 = D n KL(p0, p1) without overshoot (as in Reynolds
     and Stoumbos 1999, "A CUSUM chart for monitoring a proportion when inspecting continuously",
-    Journal of Quality Technology 31), which does with few. Never does a single document alarm. When
-    there are to be many more documents a day than said, make a new rule.
+    Journal of Quality Technology 31), which does with few. A single document never alarms. For many
+    more documents a day than these, make a new rule.
     """
     if not (0 < usual < 1 and documents_per_day > 0):
         raise ValueError(f"no rule for a rate of {usual} in {documents_per_day} documents a day")
@@ -119,19 +117,11 @@ def watch(days: Iterable[DayCount], rule: Rule) -> tuple[Watched, ...]:
     more, less = _evidence(rule.usual, rule.risen)
     watched: list[Watched] = []
     evidence = 0.0
-    for day in sorted(days, key=lambda day: day.day):
-        gathered = day.counted * more + (day.documents - day.counted) * less
-        evidence = max(0.0, evidence + gathered)
+    for count in sorted(days, key=lambda count: count.day):
+        others = count.documents - count.counted
+        evidence = max(0.0, evidence + count.counted * more + others * less)
         alarm = evidence >= rule.threshold
-        watched.append(
-            Watched(
-                day=day.day,
-                documents=day.documents,
-                counted=day.counted,
-                evidence=evidence,
-                alarm=alarm,
-            )
-        )
+        watched.append(Watched(count=count, evidence=evidence, alarm=alarm))
         if alarm:
             evidence = 0.0
     return tuple(watched)

@@ -12,7 +12,7 @@ ALPHA = 0.05
 POWER = 0.8
 RESAMPLES = 10_000
 FLIPS = 20_000
-FLIPPED_ALL_MAX = 14  # up to so many differences, every pattern of signs is tried: 16,384
+FLIPPED_ALL_MAX = 15  # up to so many differences, every pattern of signs is tried: 32,768
 
 _CELLS_MAX = 2_000_000  # numbers drawn at once
 
@@ -97,7 +97,7 @@ def sign_flips(differences: Sequence[float], *, seed: int, flips: int = FLIPS) -
 
     Fisher's randomisation test of matched pairs (Fisher 1935, "The Design of Experiments", section
     21): without an effect each difference could as well have had the other sign. Exact for any
-    number of documents; up to 14 of them by all patterns, else by `flips` drawn ones, the
+    number of documents; up to 15 of them by all patterns, else by `flips` drawn ones, the
     observed one counted (Phipson and Smyth 2010). Of differences of 1, 0 and -1 it is McNemar's
     test. Two-sided.
     """
