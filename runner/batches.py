@@ -106,7 +106,7 @@ def plan(request: Request, jobs: PinnedJobs) -> tuple[BatchPlan, Pinned]:
             prompt_version=pinned.prompt.version,
             prompt_id=pinned.prompt_id,
             models=pinned.models,
-            second_read=_second_pin(pinned, jobs),
+            second_read=second_pin(pinned, jobs),
             canary=None
             if request.prompt is not None
             else jobs.canary(request.job, models=request.models),
@@ -120,7 +120,7 @@ def plan(request: Request, jobs: PinnedJobs) -> tuple[BatchPlan, Pinned]:
     )
 
 
-def _second_pin(pinned: Pinned, jobs: PinnedJobs) -> SecondPin | None:
+def second_pin(pinned: Pinned, jobs: PinnedJobs) -> SecondPin | None:
     """What the job's second reads are made with: pinned with the batch, as the first ones are."""
     wanted = pinned.job.second_read
     if wanted is None:
