@@ -62,9 +62,9 @@ def _say_sides(sides: Sequence[Side], report: Report) -> None:
         ("ended", lambda side: ", ".join(f"{n:,} {state}" for state, n in side.states.items())),
         ("wrong values, done", lambda side: _wrong(side.wrong.done)),
         ("wrong values, review", lambda side: _wrong(side.wrong.review)),
-        ("cost", lambda side: _cost(side)),
+        ("cost", _cost),
         ("calls", lambda side: f"{side.calls:,}"),
-        ("latency p50, p95", lambda side: _latency(side)),
+        ("latency p50, p95", _latency),
     ]
     columns = [Column(""), *(Column(_name(side, report), folds=True) for side in sides)]
     say_table(columns, [(name, *(told(side) for side in sides)) for name, told in rows])

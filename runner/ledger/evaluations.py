@@ -1,4 +1,4 @@
-"""Evaluations in the ledger: what gold documents cost and took, and the runs with their verdicts."""
+"""Evaluations in the ledger: what gold documents cost, and the runs with their verdicts."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
