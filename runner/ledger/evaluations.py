@@ -73,7 +73,7 @@ def texts_of(connection: Connection, ids: Iterable[str]) -> dict[str, bytes]:
             document.c.id.in_(list(ids)), document.c.text_digest.is_not(None)
         )
     )
-    return dict(rows.tuples().all())
+    return {row.id: row.text_digest for row in rows}
 
 
 def write_run(connection: Connection, run: RunRow, cases: Iterable[CaseRow]) -> None:
