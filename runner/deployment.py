@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from tomlkit.items import Item
+from tomlkit.items import Float, Item, Trivia
 
 from runner.errors import JobError
 from runner.promptlock import (
@@ -260,7 +260,7 @@ def _item(value: Any) -> Item:
             for one in value:
                 item.append(_item(one))
         case Decimal():
-            item = tomlkit.float_(f"{value:f}")
+            item = Float(float(value), Trivia(), f"{value:f}")  # as exact as it is, and readable
         case tuple():
             item = tomlkit.item(list(value))
         case _:

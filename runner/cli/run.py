@@ -23,6 +23,7 @@ from runner.cli.submission import (
     Submission,
     make_plan,
     submission_options,
+    tell_canary,
 )
 from runner.cli.summary import Told, tell_ending, tell_interrupted
 from runner.cli.terminal import lines_of, say, say_json, talk
@@ -218,6 +219,7 @@ def _open(ledger: Ledger, planned: Planned) -> Batch:
             resume_batch(connection, batch, budget_nusd=None, now_us=ledger.clock.us())
     if batch.simulated:
         talk("simulated: answers and costs are made up, no provider is called")
+    tell_canary(batch)
     return batch
 
 
