@@ -260,7 +260,8 @@ def _item(value: Any) -> Item:
             for one in value:
                 item.append(_item(one))
         case Decimal():
-            item = Float(float(value), Trivia(), f"{value:f}")  # as exact as it is, and readable
+            exact = f"{value.normalize():f}"
+            item = Float(float(value), Trivia(), exact if "." in exact else f"{exact}.0")
         case tuple():
             item = tomlkit.item(list(value))
         case _:
