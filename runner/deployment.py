@@ -20,7 +20,7 @@ from typing import Any
 import tomlkit
 from tomlkit.items import Float, Item, Trivia
 
-from runner.errors import JobError
+from runner.errors import JobError, RunnerError
 from runner.promptlock import (
     LOCK_FILE,
     CanaryShare,
@@ -221,7 +221,7 @@ def _changing(folder: Path) -> Iterator[_Change]:
 
 
 def _write(path: Path, lock: Lock) -> None:
-    """Make the file say this lock, keeping what else it says. Raises JobError."""
+    """Make the file say this lock, keeping what else it says. Raises RunnerError when it cannot."""
     if path.exists():
         document = tomlkit.parse(read_text(path))
     else:
@@ -233,7 +233,9 @@ def _write(path: Path, lock: Lock) -> None:
     try:
         _replace(path, text)
     except OSError as error:
-        raise JobError(f"{path}: cannot be written: {error.strerror}") from error
+        raise RunnerError(
+            f"{path}: cannot be written: {error.strerror}; mend that and repeat the command"
+        ) from error
 
 
 def _merge(table: MutableMapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -319,6 +319,25 @@ def test_a_rollback_of_a_canary_leaves_the_live_version_and_takes_back_what_wait
     assert (nothing.code, "no version was live before v1" in nothing.err) == (Exit.USAGE, True)
 
 
+def test_a_rollback_that_was_cut_off_is_repeated_as_a_whole_and_goes_one_step_back(
+    passed: Desk,
+) -> None:
+    passed.evaluate("v2", id="e2", created_us=1_790_000_000_000_001)
+    passed.json("prompt", "promote", "tiny", "v2")
+    passed.submit(3, batch="june")
+    in_the_way = passed.job / "prompts.lock.new"
+    in_the_way.mkdir()
+    failed = passed.call("prompt", "rollback", "tiny")
+    assert (failed.code, "repeat the command" in failed.err) == (Exit.FAILED, True)
+    assert passed.json("prompt", "status", "tiny")["live"]["version"] == "v2"
+    passed.submit(2, batch="begun meanwhile")
+    in_the_way.rmdir()
+    found = passed.json("prompt", "rollback", "tiny")
+    assert (found["live"], found["waiting"], found["batches"]) == ("v1", 2, ["begun meanwhile"])
+    shares = [one["versions"] for one in passed.json("prompt", "status", "tiny")["batches"]]
+    assert [[one["version"] for one in batch] for batch in shares] == [["v1"], ["v1"]]
+
+
 def test_a_rollback_without_a_ledger_changes_the_lock(passed: Desk) -> None:
     passed.json("prompt", "promote", "tiny", "v2")
     for file in passed.home.iterdir():

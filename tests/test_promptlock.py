@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.deployment import Withdrawal, lock_version, promote, roll_back, withdrawal
-from runner.errors import JobError
+from runner.errors import JobError, RunnerError
 from runner.promptlock import LOCK_FILE, Evidence, Lock, read_lock, verify_lock
 from runner.prompts import load_prompt, prompt_id
 from scripts import prompts as script
@@ -301,14 +301,12 @@ def test_many_who_lock_at_once_lose_nothing(folder: Path) -> None:
     assert sorted(found.name for found in folder.iterdir()) == ["prompts", LOCK_FILE]
 
 
-def test_a_lock_that_cannot_be_written_is_left_as_it_was(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_that_cannot_be_written_is_left_as_it_was(folder: Path) -> None:
     lock(folder)
     before = (folder / LOCK_FILE).read_bytes()
     (folder / "prompts.lock.new").mkdir()  # in the way of the draft
     (folder / "prompts" / "v2.md").write_text(TEXT.replace("forget", "miss"))
-    with pytest.raises(JobError, match=r"prompts\.lock: cannot be written: Is a directory"):
+    with pytest.raises(RunnerError, match=r"prompts\.lock: cannot be written: Is a directory"):
         lock(folder, "v2")
     assert (folder / LOCK_FILE).read_bytes() == before
 
