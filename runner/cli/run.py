@@ -19,6 +19,7 @@ from runner.cli.submission import (
     Submission,
     make_plan,
     submission_options,
+    tell_canary,
 )
 from runner.cli.summary import Told, tell_ending
 from runner.cli.terminal import lines_of, say, say_json, talk
@@ -91,6 +92,7 @@ def run(
             batch = open_again(ledger, planned.plan, known=planned.known)
             if batch.simulated:
                 talk("simulated: answers and costs are made up, no provider is called")
+            tell_canary(batch)
             ending, why = work_on(
                 ledger,
                 batch,
