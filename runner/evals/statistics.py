@@ -202,6 +202,6 @@ def _stratified_mean(strata: Sequence[Stratum]) -> float | None:
 def _ends(stratum: Stratum, *, alpha: float) -> tuple[float, float]:
     """The interval of one stratum, and never beyond what its reviews already prove."""
     sure = stratum.wrong / stratum.size
-    possible = 1 - (stratum.reviewed - stratum.wrong) / stratum.size
+    possible = (stratum.size - stratum.reviewed + stratum.wrong) / stratum.size
     chance = clopper_pearson(stratum.wrong, stratum.reviewed, alpha=alpha)
     return max(sure, chance.low), min(possible, chance.high)
