@@ -346,12 +346,13 @@ def test_the_order_of_rows_changes_no_tally(expected: Any, got: Any, rng: random
 
 @given(orders, orders)
 def test_whichever_side_is_expected_the_same_leaves_match(one: Any, other: Any) -> None:
+    # lists are left out: of equally good pairs, either side may prefer others
+    one, other = ({**order, "lines": None, "parties": None} for order in (one, other))
     forth, back = (
         tallied(compared(SPEC, expected=a, got=b)) for a, b in ((one, other), (other, one))
     )
-    for field in {field for field, _ in forth | back}:
-        assert forth[field, MISSED] == back[field, INVENTED]
-        assert forth[field, MATCH] == back[field, MATCH]
+    turned = {MISSED: INVENTED, INVENTED: MISSED}
+    assert forth == Counter({(name, turned.get(how, how)): n for (name, how), n in back.items()})
 
 
 @given(orders)
