@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from runner.evals import pairing
 from runner.evals.comparing import Compared, FieldOutcome, compared
 from runner.evals.values import same
 from runner.fields import Compare, Grounded, spec_of
@@ -274,6 +275,18 @@ def test_a_list_of_scalars_is_paired_too() -> None:
         ("parties[2]", MISSED),
         ("parties[2]", INVENTED),
     ]
+
+
+def test_more_rows_than_can_be_weighed_are_paired_where_they_are_equal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pairing, "CELLS_MAX", 3)
+    expected, got = {"parties": ["Acme", "Tea", "Milk"]}, {"parties": ["Teas", "Milks", "acme"]}
+    shown = [leaf.outcome for leaf in compared(SPEC, expected=expected, got=got)]
+    assert [shown.count(outcome) for outcome in (MATCH, WRONG, MISSED, INVENTED)] == [1, 0, 2, 2]
+    monkeypatch.setattr(pairing, "CELLS_MAX", 4)
+    shown = [leaf.outcome for leaf in compared(SPEC, expected=expected, got=got)]
+    assert [shown.count(outcome) for outcome in (MATCH, WRONG, MISSED, INVENTED)] == [1, 2, 0, 0]
 
 
 def test_a_null_list_is_an_empty_list() -> None:

@@ -1,5 +1,7 @@
 """Verdicts: what changes nothing is never blocked, and what is clearly worse always is."""
 
+import subprocess
+import sys
 from collections import Counter
 from random import Random
 
@@ -65,6 +67,16 @@ def test_a_better_prompt_passes() -> None:
     found = judged(1, noise=0.15, then=0.02, repeats=1)
     assert found.verdict is Verdict.PASS
     assert found.reason.startswith("field accuracy is no worse")
+
+
+def test_the_command_line_does_not_wait_for_mathematics_it_does_not_do() -> None:
+    modules = "comparing scoring statistics verdicts cusum".split()
+    program = f"""
+import sys
+from runner.evals import {", ".join(modules)}
+sys.exit(bool({{"numpy", "scipy", "rapidfuzz"}} & sys.modules.keys()))
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 # By given scores

@@ -5,8 +5,9 @@ places that were given a value. BLOCK needs three things of one measure at once:
 margin, a 95 % interval wholly on the wrong side, and an exact test at p < 0.0005, of which half
 lies on that side. So a prompt that changes nothing is blocked at most once in 1,300 evaluations,
 whatever the noise and the number of documents; simulated on 50 documents (each of 10 fields wrong
-by a chance of 1 to 5 %, alike or unlike documents, 2 % of them dead, 1 or 3 repeats) in 3 of 20,000.
-A chance of 10 % instead of 2 % was blocked in 95 of 100 evaluations with one repeat, of 15 % in all.
+by a chance of 1 to 5 %, alike or unlike documents, 2 % of them dead, 1 or 3 repeats) in 3 of
+20,000. Where the chance rose from 2 to 10 %, 95 of 100 evaluations of one repeat blocked; to 15 %,
+all.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
