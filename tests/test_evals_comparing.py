@@ -167,6 +167,7 @@ def test_prose_may_be_worded_anew(one: str, other: str) -> None:
             "The customer was charged twice for order 123 and wants a refund.",
             "The parcel for order 88 arrived damaged and the customer wants a new one.",
         ),
+        ("The customer wants a refund of the price.", "The customer cannot open the app."),
         ("The Client pays within 30 days.", "The Client pays within 60 days."),
         ("请退还第二笔费用", "请更换损坏的搅拌机"),
     ],
@@ -243,6 +244,27 @@ def test_pairs_are_the_best_for_all_rows_together() -> None:
         ("Green tea", "Green tea bag"),
         ("Green tea, organic", "Green tea, organi"),
     ]
+
+
+def test_an_equal_value_outweighs_two_that_are_merely_alike() -> None:
+    expected = {"lines": [line("Tea, box of 20", 100)]}
+    got = {"lines": [line("Tea, box of 25", 110), line("Black tea", 100)]}
+    assert outcomes(expected, got)["lines[0].amount"] is MATCH
+
+
+def test_rows_within_rows_are_alike_in_any_order() -> None:
+    expected = {"lines": [line("Tea", 3, 1111, 2222), line("Tea", 3, 2222, 3333)]}
+    got = {"lines": [line("Tea", 3, 3333, 2222), line("Tea", 3, 2222, 1111)]}
+    assert set(outcomes(expected, got).values()) == {MATCH}
+
+
+def test_of_equally_good_partners_the_order_of_rows_does_not_choose() -> None:
+    one, others = {"lines": [line("Tea", 1)]}, [line("Tea", 2), line("Milk", 1)]
+    ways = [{"lines": others}, {"lines": others[::-1]}]
+    given, turned = (tallied(compared(SPEC, expected=one, got=way)) for way in ways)
+    assert given == turned
+    given, turned = (tallied(compared(SPEC, expected=way, got=one)) for way in ways)
+    assert given == turned
 
 
 def test_rows_without_a_partner_are_missed_or_invented_in_what_they_have() -> None:

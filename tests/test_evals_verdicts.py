@@ -70,7 +70,7 @@ def test_a_better_prompt_passes() -> None:
 
 
 def test_the_command_line_does_not_wait_for_mathematics_it_does_not_do() -> None:
-    modules = "comparing scoring statistics verdicts cusum".split()
+    modules = ["comparing", "scoring", "statistics", "verdicts", "cusum"]
     program = f"""
 import sys
 from runner.evals import {", ".join(modules)}
