@@ -61,6 +61,19 @@ class Part(BaseModel):
     parts: list["Part"] = []
 
 
+class Duty(BaseModel):
+    """Who is bound to what."""
+
+    party: str
+    what: Annotated[str, Compare.PROSE]
+
+
+class Contract(BaseModel):
+    """Duties alone."""
+
+    duties: list[Duty]
+
+
 SPEC = spec_of(Order)
 
 
@@ -250,6 +263,20 @@ def test_an_equal_value_outweighs_two_that_are_merely_alike() -> None:
     expected = {"lines": [line("Tea, box of 20", 100)]}
     got = {"lines": [line("Tea, box of 25", 110), line("Black tea", 100)]}
     assert outcomes(expected, got)["lines[0].amount"] is MATCH
+
+
+def test_prose_that_says_the_same_pairs_rows() -> None:
+    said = "The Provider shall keep all information confidential for five years."
+    anew = "Provider must keep confidential all information of the Client for five years."
+    expected = {"duties": [{"party": "Acme Ltd", "what": said}]}
+    got = {
+        "duties": [
+            {"party": "Acme Ltd", "what": "Invoices are due at once."},
+            {"party": "Acme Inc", "what": anew},
+        ]
+    }
+    found = compared(spec_of(Contract), expected=expected, got=got)
+    assert [leaf.outcome for leaf in found] == [WRONG, MATCH, INVENTED, INVENTED]
 
 
 def test_rows_within_rows_are_alike_in_any_order() -> None:

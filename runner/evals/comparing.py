@@ -25,8 +25,8 @@ class FieldOutcome(StrEnum):
 class Compared:
     """One leaf: the field it belongs to, its place, and both values as they were given.
 
-    A place is told once: it counts rows as the expected data does, and an invented row, with a +, as
-    the extraction does.
+    No place is told twice: it counts rows as the expected data does, and invented rows, with a +,
+    as the extraction does.
     """
 
     field: str  # `line_items[].amount`
