@@ -34,6 +34,14 @@ class BatchState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Purpose(StrEnum):
+    """What a batch is for: only runs are listed, the others are found by name."""
+
+    RUN = "run"
+    EVAL = "eval"
+    TRY = "try"  # one document, one call: what would be asked again ends cancelled
+
+
 class AttemptState(StrEnum):
     """How far one provider call got, as far as the ledger knows."""
 
@@ -68,6 +76,7 @@ class Fault(StrEnum):
     SCHEMA_INVALID = "schema_invalid"
     NOT_GROUNDED = "not_grounded"
     CHECK_FAILED = "check_failed"
+    SECOND_READ_DIFFERS = "second_read_differs"
     INTERNAL_ERROR = "internal_error"
     WORKER_LOST = "worker_lost"
     POISON = "poison"
@@ -97,6 +106,12 @@ class DeadReason(StrEnum):
     OVER_RATE_LIMIT = "over_rate_limit"
 
 
+class ReviewReason(StrEnum):
+    """Why a document waits for a person, beyond the fault that ended it."""
+
+    SECOND_READ_FAILED = "second_read_failed"
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one call as the provider reported them.
@@ -120,6 +135,24 @@ class FieldError:
     message: str
 
 
+class How(StrEnum):
+    """How closely a document has the words of a value."""
+
+    EXACT = "exact"
+    NORMALISED = "normalised"  # letter case, blanks, widths, dashes aside; a usual writing
+    FUZZY = "fuzzy"  # prose only
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Where in the document's text a value stands: characters `start` up to, not with, `end`."""
+
+    path: str
+    start: int
+    end: int
+    how: How
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an attempt did not give a record; what `decide` reads."""
@@ -129,8 +162,9 @@ class Failure:
     errors: tuple[FieldError, ...] = ()
     retry_after_s: float | None = None
     outage: bool = False  # the breaker was open: the provider is at fault, and not this document
-    # parsed data that failed only a check: what a review would show
+    # parsed data that failed only a check, or has no ground: what a review would show
     data_json: str | None = None
+    evidence: tuple[Evidence, ...] = ()  # of what has ground all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +216,26 @@ class Done:
 
     data_json: str
     flags: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstRead:
+    """A good answer that a second read is to confirm, as its record will have it."""
+
+    data_json: str
+    flags: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    attempt_id: str
+    model: str
+    prompt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """The document has a good answer, and goes back to the queue for a second read."""
+
+    first: FirstRead
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +262,7 @@ class Review:
     failure: Failure
     data_json: str | None = None
     flags: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +274,7 @@ class Dead:
     alike_pauses: bool = False
 
 
-Outcome = Done | Again | Review | Dead
+Outcome = Done | Unconfirmed | Again | Review | Dead
 
 
 @dataclass(frozen=True, slots=True)

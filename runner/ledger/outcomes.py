@@ -17,8 +17,10 @@ from runner.ledger import blobs
 from runner.ledger.alerts import is_mostly_spent
 from runner.ledger.dialect import insert_new
 from runner.ledger.events import note
+from runner.ledger.evidence import written_evidence
 from runner.ledger.keypauses import Told, conclude_probes
 from runner.ledger.money import move_money, scopes_of
+from runner.ledger.secondreads import written_first
 from runner.ledger.suspicion import Ended, Suspicion, note_configuration_faults
 from runner.ledger.tables import attempt, batch, document, record
 from runner.model import (
@@ -30,9 +32,11 @@ from runner.model import (
     DocumentState,
     Done,
     Fault,
+    FirstRead,
     Outcome,
     RawAnswer,
     Review,
+    Unconfirmed,
     Usage,
 )
 
@@ -122,6 +126,7 @@ class Finish:
     prompt_id: str = ""
     lane: Lane | None = None  # who was, or would have been, asked: what a key is paused by
     ceiling_nusd: int | None = None  # of the document's present life
+    record_attempt_id: str | None = None  # what gave its record; none: the attempt that ended
 
 
 def finish(connection: Connection, finishes: Sequence[Finish]) -> list[bool]:
@@ -152,12 +157,12 @@ def finish(connection: Connection, finishes: Sequence[Finish]) -> list[bool]:
 
 
 def _write_ends(connection: Connection, kept: Sequence[Finish], rows: Mapping[str, Any]) -> None:
-    holds = _settle(connection, kept, rows)
+    attempts = _settle(connection, kept, rows)
     connection.execute(
         _FINISH_DOCUMENT,
-        [_document_values(one, rows[one.ticket.document_id], holds) for one in kept],
+        [_document_values(one, rows[one.ticket.document_id], attempts) for one in kept],
     )
-    _write_records(connection, kept, rows)
+    _write_records(connection, kept, rows, attempts)
     _alert_of_ceilings(connection, kept, rows)
     now_us = kept[0].now_us
     ended = [(rows[one.ticket.document_id], one) for one in kept]
@@ -211,17 +216,17 @@ _SETTLE_ATTEMPT = (
 
 def _settle(
     connection: Connection, kept: Sequence[Finish], rows: Mapping[str, Any]
-) -> Mapping[str, int | None]:
-    """Move the money of every attempt that ended; what had been held for each."""
+) -> Mapping[str, Any]:
+    """Move the money of every attempt that ended; what the gate had written of each."""
     settled = [(one, one.settlement) for one in kept if one.settlement is not None]
     if not settled:
         return {}
     attempts = {
         row.id: row
         for row in connection.execute(
-            select(attempt.c.id, attempt.c.hold_nusd, attempt.c.created_us).where(
-                attempt.c.id.in_([settlement.attempt_id for _, settlement in settled])
-            )
+            select(
+                attempt.c.id, attempt.c.prompt_id, attempt.c.hold_nusd, attempt.c.created_us
+            ).where(attempt.c.id.in_([settlement.attempt_id for _, settlement in settled]))
         )
     }
     connection.execute(
@@ -238,7 +243,7 @@ def _settle(
             cost[scope] += settlement.cost_nusd or 0
             unsure[scope] += settlement.ambiguous_nusd
     move_money(connection, held=held, settled=cost, ambiguous=unsure)
-    return {call.id: call.hold_nusd for call in attempts.values()}
+    return attempts
 
 
 def _attempt_values(one: Finish, settlement: Settlement) -> dict[str, Any]:
@@ -272,7 +277,7 @@ def _is_charged(one: Finish) -> bool:
 
 def _fault_of(outcome: Outcome) -> tuple[Fault | None, str | None]:
     match outcome:
-        case Done():
+        case Done() | Unconfirmed():
             return None, None
         case Again(failure=failure) | Review(failure=failure) | Dead(failure=failure):
             return failure.fault, failure.message
@@ -293,6 +298,7 @@ _DOCUMENT_COLUMNS = (
     "ambiguous",
     "internal_errors",
     "reask_json",
+    "first_read_json",
     "calls",
     "cost_nusd",
     "cost_known",
@@ -313,7 +319,7 @@ _FINISH_DOCUMENT = (
 )
 
 
-def _document_values(one: Finish, row: Any, holds: Mapping[str, int | None]) -> dict[str, Any]:
+def _document_values(one: Finish, row: Any, attempts: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: getattr(row, name) for name in _DOCUMENT_COLUMNS}
     settlement = one.settlement
     if settlement is not None:
@@ -323,7 +329,7 @@ def _document_values(one: Finish, row: Any, holds: Mapping[str, int | None]) -> 
         # an ambiguous call without a hold had no known price: its worst case is unknown too
         unsure = settlement.state is AttemptState.AMBIGUOUS
         known = settlement.cost_nusd is not None or (
-            unsure and holds[settlement.attempt_id] is not None
+            unsure and attempts[settlement.attempt_id].hold_nusd is not None
         )
         values["cost_known"] = row.cost_known and known
     values |= _values_of_outcome(one, row)
@@ -349,8 +355,11 @@ def _values_of_outcome(one: Finish, row: Any) -> dict[str, Any]:
                 "message": None,
                 "signature": None,
                 "reask_json": None,
+                "first_read_json": None,
                 "finished_us": one.now_us,
             }
+        case Unconfirmed(first=first):
+            return _values_of_unconfirmed(first, one, row)
         case Again() as again:
             return _values_of_again(again, one, row)
         case Review(reason=reason, failure=failure):
@@ -365,7 +374,28 @@ def _values_of_outcome(one: Finish, row: Any) -> dict[str, Any]:
         "reason": reason,
         "message": failure.message,
         "signature": one.signature,
+        "first_read_json": None,
         "finished_us": one.now_us,
+    }
+
+
+def _values_of_unconfirmed(first: FirstRead, one: Finish, row: Any) -> dict[str, Any]:
+    """A second read begins with no re-asks behind it; calls and money count on."""
+    return {
+        "state": DocumentState.QUEUED,
+        "due_us": one.now_us,
+        "ladder_step": 0,
+        "output_doubled": False,
+        "attempts": row.attempts + 1,
+        "deferred_since_us": None,
+        "reasks": 0,
+        "check_reasks": 0,
+        "reask_json": None,
+        "first_read_json": written_first(first),
+        "reason": None,
+        "message": None,
+        "signature": None,
+        "queued_us": one.now_us,
     }
 
 
@@ -405,9 +435,14 @@ def _reask_json(again: Again) -> str | None:
     return json.dumps([(error.path, error.message) for error in again.reask])
 
 
-def _write_records(connection: Connection, kept: Sequence[Finish], rows: Mapping[str, Any]) -> None:
+def _write_records(
+    connection: Connection,
+    kept: Sequence[Finish],
+    rows: Mapping[str, Any],
+    attempts: Mapping[str, Any],
+) -> None:
     written = [
-        _record_row(one, one.outcome, rows[one.ticket.document_id])
+        _record_row(one, one.outcome, rows[one.ticket.document_id], attempts)
         for one in kept
         if isinstance(one.outcome, Done | Review)
         and rows[one.ticket.document_id].batch_state != BatchState.CANCELLED
@@ -438,15 +473,21 @@ def _alert_of_ceilings(
             )
 
 
-def _record_row(one: Finish, outcome: Done | Review, row: Any) -> dict[str, Any]:
+def _record_row(
+    one: Finish, outcome: Done | Review, row: Any, attempts: Mapping[str, Any]
+) -> dict[str, Any]:
+    attempt_id = one.record_attempt_id or (one.settlement.attempt_id if one.settlement else "")
+    # a rollback may have pinned the document to another prompt since its answer was asked for
+    asked_with = attempts[attempt_id].prompt_id if attempt_id in attempts else one.prompt_id
     return {
         "document_id": one.ticket.document_id,
         "batch_id": row.batch_id,
-        "attempt_id": one.settlement.attempt_id if one.settlement else "",
+        "attempt_id": attempt_id,
         "data_json": outcome.data_json,
         "flags_json": json.dumps(outcome.flags),
+        "evidence_json": written_evidence(outcome.evidence),
         "model": one.model,
-        "prompt_id": one.prompt_id,
+        "prompt_id": asked_with,
         "latency_us": max(0, one.now_us - row.created_us),
         "created_us": one.now_us,
     }
