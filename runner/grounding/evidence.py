@@ -18,7 +18,7 @@ from runner.fields import Compare, FieldSpec
 from runner.model import Evidence, FieldError, How
 
 from .amounts import amounts
-from .dates import dates
+from .dates import days
 from .words import Folded, Span, alike, exact, folded
 
 SHOWN_CHARS_MAX = 80
@@ -35,7 +35,7 @@ class Ground:
 
 @dataclass
 class _Document:
-    """A text, folded once when a value asks for it, and what was found in it so far."""
+    """A text, read for words and days once when a value asks, and what was found in it so far."""
 
     text: str
     bare: bool = False
@@ -48,6 +48,10 @@ class _Document:
     @cached_property
     def folded(self) -> Folded:
         return Folded(self.text)
+
+    @cached_property
+    def days(self) -> Mapping[date, list[Span]]:
+        return days(self.text)
 
     def begin_row(self) -> None:
         if self.row_starts is not None:
@@ -172,7 +176,7 @@ def _places(spec: FieldSpec, value: Any, document: _Document) -> Iterator[tuple[
             yield from _as(spans, How.EXACT)
         case Compare.DATE:
             day = _day(value)
-            yield from _as(dates(day, document.text) if day else (), How.EXACT)
+            yield from _as(document.days.get(day, ()) if day else (), How.EXACT)
         case Compare.PROSE:
             yield from _word_places(str(value), document)
             if (span := alike(str(value), document.folded)) is not None:
