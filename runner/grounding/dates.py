@@ -139,7 +139,7 @@ def _month_first(text: str) -> Iterator[_Named]:
 
 
 def _each(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
-    """Every match, those within another too: of "12 del 27 marzo 2026" what begins at 12 is none."""
+    """Every match, those within another too: in "12 del 27 marzo 2026" the first is no day."""
     match = pattern.search(text)
     while match is not None:
         yield match
