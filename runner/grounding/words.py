@@ -3,15 +3,18 @@
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 FUZZY_MIN = 90.0  # of 100: a few wrong letters of a long quote, no wrong word of a short one
 FUZZY_CHARS_MIN = 20
+HYPHENS_MAX = 8  # of a name, that a line's end may have taken
 
 # Table rules and emphasis separate words as blanks do; soft hyphens and signs of no width join. A
 # single plain blank needs no mending, so it is no gap.
 _SIGNS = r"*_`|\u00ad\u200b-\u200d\u2060\ufeff"
 _GAP = re.compile(rf"[-\u2010](?<=[^\W\d_].)[ \t]*\n\s*|[\s{_SIGNS}]{{2,}}|[^\S ]|[{_SIGNS}]")
+_HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
 _JOINS = re.compile(r"\u00ad\s*|[\u00ad\u200b-\u200d\u2060\ufeff]+")
 _CLUSTER = re.compile(r"[\s\S][\u0300-\u036f\u3099\u309a]*")  # a sign and the accents set upon it
 _ALIKE = str.maketrans(
@@ -67,9 +70,14 @@ class Folded:
 
     def places(self, words: str, *, whole: bool = True) -> Iterator[Span]:
         """Every place of these words, as a span of the original text."""
-        wanted = folded(words)
         joins = is_of_word if whole else (lambda _: False)
-        return (self.origin(span) for span in alone(wanted, self.text, joins=joins))
+        for wanted in _as_broken(folded(words)):
+            found = alone(wanted, self.text, joins=joins)
+            first = next(found, None)
+            if first is not None:
+                yield self.origin(first)
+                yield from map(self.origin, found)
+                return
 
     def origin(self, span: Span) -> Span:
         """Where a place of the folded text stands in the original."""
@@ -82,6 +90,13 @@ class Folded:
 def folded(text: str) -> str:
     """Words as `Folded` has them, without outer blanks."""
     return _folded(text)[0].strip()
+
+
+def _as_broken(words: str) -> Iterator[str]:
+    """The words, and as `_folded` has them where a line's end parts them at a hyphen of theirs."""
+    yield words
+    for hyphen in islice(_HYPHEN.finditer(words), HYPHENS_MAX):
+        yield words[: hyphen.start()] + words[hyphen.end() :]
 
 
 def _folded(text: str) -> tuple[str, list[int]]:
