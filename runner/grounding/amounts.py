@@ -96,7 +96,7 @@ def _rounded(amount: Decimal) -> Iterator[str]:
         if small < 1 or small != round(small, 3):
             continue
         number = _number(_thousands(_split(small)[0]), _GROUP, _split(small)[1])
-        yield rf"{number}[{_BLANK_IN}\n-]?(?i:{words})(?![^\W\d_])"
+        yield rf"{number}[{_BLANK_IN}\n-]?(?i:{words})(?!\w)"
         if letter:
             yield rf"{_CURRENCY}{number}(?i:{letter})(?!\w)"
 

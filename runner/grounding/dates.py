@@ -39,7 +39,7 @@ _LETTERS_MIN = 3
 
 _ORDINAL = r"(?:st|nd|rd|th|er|ère|º|ª|°|:[ae]|\.)?"
 _GAP = r"[\s,.\u00a0|*_-]{0,4}"
-_OF = r"(?:(?:de|del|of|day\s+of|d['\u2019])\s*)?"
+_OF = r"(?:(?:de|del|of|day\s+of)\s+|d['\u2019]\s?)?"
 _TO = r"\s?(?:-|\u2013|\u2014|to|until|through|and|bis|und|au|et|al|y|t/m|en|till|do|a)\s?"
 _WORD = r"[^\W\d_](?:[^\W\d_]|[\u0300-\u036f]){2,14}"
 _DAY = rf"(\d\d?)(?!\d)(?<!\d\d\d){_ORDINAL}"

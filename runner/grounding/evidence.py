@@ -23,6 +23,7 @@ from .words import Folded, Span, alike, exact, folded
 
 SHOWN_CHARS_MAX = 80
 PLACES_MAX = 50  # of one value that are looked at to choose the likeliest
+MISSES_MAX = 20  # after so many the rest is not looked for: long lists invented for long documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ def ground(spec: FieldSpec, data: Any, text: str, *, bare: bool = False) -> Grou
     """Look for every stated and grounded value of `data` in the document.
 
     `data` is the schema's model as plain Python values (dates and decimals may be such, or as in
-    JSON). A grounded value must bring its quote, unless `bare`: what people write has none.
+    JSON). A grounded value must bring its quote, unless `bare`: what people write has none. The
+    search ends after 20 values without ground.
     """
     document = _Document(text, bare)
     _ground(spec, data, "", document)
@@ -74,7 +76,7 @@ def ground(spec: FieldSpec, data: Any, text: str, *, bare: bool = False) -> Grou
 
 
 def _ground(spec: FieldSpec, value: Any, path: str, document: _Document) -> None:
-    if value is None:
+    if value is None or len(document.errors) >= MISSES_MAX:
         return
     if spec.quoted:
         _quoted(spec, value, path, document)
