@@ -17,7 +17,7 @@ from typing import Any
 from runner.fields import Compare, FieldSpec
 from runner.model import Evidence, FieldError, How
 
-from .amounts import amounts
+from .amounts import Amounts
 from .dates import days
 from .words import Folded, Span, alike, exact, folded
 
@@ -36,7 +36,7 @@ class Ground:
 
 @dataclass
 class _Document:
-    """A text, read for words and days once when a value asks, and what was found in it so far."""
+    """A text, read once when a value asks for its kind, and what was found in it so far."""
 
     text: str
     bare: bool = False
@@ -49,6 +49,10 @@ class _Document:
     @cached_property
     def folded(self) -> Folded:
         return Folded(self.text)
+
+    @cached_property
+    def amounts(self) -> Amounts:
+        return Amounts(self.text)
 
     @cached_property
     def days(self) -> Mapping[date, list[Span]]:
@@ -174,8 +178,8 @@ def _places(spec: FieldSpec, value: Any, document: _Document) -> Iterator[tuple[
     """Every place of a value, the closest writings first."""
     match spec.compare:
         case Compare.AMOUNT:
-            spans = amounts(number, document.text) if (number := _number(value)) is not None else ()
-            yield from _as(spans, How.EXACT)
+            number = _number(value)
+            yield from _as(document.amounts.places(number) if number is not None else (), How.EXACT)
         case Compare.DATE:
             day = _day(value)
             yield from _as(document.days.get(day, ()) if day else (), How.EXACT)
