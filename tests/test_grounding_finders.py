@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from runner.grounding.amounts import RUNS_MAX, Amounts
+from runner.grounding.amounts import Amounts
 from runner.grounding.dates import days
 from runner.grounding.words import Folded, Span, alike, exact, folded
 
@@ -131,8 +131,9 @@ def test_a_near_amount_is_not_taken_for_the_amount(value: str, text: str) -> Non
     assert amount(value, text) == []
 
 
-def test_figures_are_read_up_to_a_bound() -> None:
-    text = "1 " * (RUNS_MAX - 1) + "7.5 8.5" + " 1" * 50
+def test_figures_are_read_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.grounding.amounts.RUNS_MAX", 100)
+    text = "1 " * 99 + "7.5 8.5" + " 1" * 50
     assert amount("7.5", text) == ["7.5"]
     assert amount("7", text) == amount("8.5", text) == []
     assert amount("8.5", text[4:]) == ["8.5"]
@@ -361,4 +362,12 @@ def test_a_million_hostile_signs_stay_fast(part: str) -> None:
     document = Folded(text)
     assert list(document.places("b-c-d-e and so on")) == []
     assert alike(QUOTE, document) is None
+    assert time.process_time() - begun_s < HOSTILE_MAX_S
+
+
+def test_a_long_run_of_blanks_is_gone_through_once() -> None:
+    text = "thousand" + " " * 300_000 + "tausend- " + "a-" + " " * 300_000
+    begun_s = time.process_time()
+    assert amount("1000", text) == ["tausend"]
+    assert amount("1001000", text) == amount("100", text) == words("a b", text) == []
     assert time.process_time() - begun_s < HOSTILE_MAX_S

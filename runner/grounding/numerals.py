@@ -98,8 +98,8 @@ def _german(number: int) -> str:
         return (rf"{_GERMAN[ones]}und" if ones else "") + _GERMAN_TENS[tens]
     unit, word = _unit(number, ((10**6, "Million(?:en)?"), (1_000, "tausend"), (100, "hundert")))
     many, rest = divmod(number, unit)
-    first = "(?:eine?)?" if many == 1 else _german(many)
-    return rf"{first}\s*{word}" + (rf"\s*(?:und)?{_german(rest)}" if rest else "")
+    first = r"(?:eine?\s*)?" if many == 1 else rf"{_german(many)}\s*"
+    return f"{first}{word}" + (rf"\s*(?:und)?{_german(rest)}" if rest else "")
 
 
 def _french(number: int) -> str:
