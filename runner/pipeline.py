@@ -469,6 +469,7 @@ class Pipeline:
                 prompt_id=turn.pinned.prompt_id,
                 lane=self._lane(turn),
                 ceiling_nusd=self._ceiling_nusd(turn),
+                audit_percent=self._tools.settings.audit_percent(turn.pinned.job.audit_percent),
             ),
         )
         reach(Point.AFTER_RECORD)

@@ -19,6 +19,7 @@ from runner.ledger.dialect import insert_new
 from runner.ledger.events import note
 from runner.ledger.keypauses import Told, conclude_probes
 from runner.ledger.money import move_money, scopes_of
+from runner.ledger.sampling import RUN, is_sampled
 from runner.ledger.suspicion import Ended, Suspicion, note_configuration_faults
 from runner.ledger.tables import attempt, batch, document, record
 from runner.model import (
@@ -30,6 +31,7 @@ from runner.model import (
     DocumentState,
     Done,
     Fault,
+    FieldError,
     Outcome,
     RawAnswer,
     Review,
@@ -122,6 +124,7 @@ class Finish:
     prompt_id: str = ""
     lane: Lane | None = None  # who was, or would have been, asked: what a key is paused by
     ceiling_nusd: int | None = None  # of the document's present life
+    audit_percent: float = 0.0  # of done documents, drawn for a person's audit
 
 
 def finish(connection: Connection, finishes: Sequence[Finish]) -> list[bool]:
@@ -133,6 +136,7 @@ def finish(connection: Connection, finishes: Sequence[Finish]) -> list[bool]:
                 document,
                 batch.c.state.label("batch_state"),
                 batch.c.simulated,
+                batch.c.purpose,
                 batch.c.alike_fault,
                 batch.c.alike_documents_json,
             )
@@ -355,13 +359,16 @@ def _values_of_outcome(one: Finish, row: Any) -> dict[str, Any]:
             return _values_of_again(again, one, row)
         case Review(reason=reason, failure=failure):
             state = DocumentState.REVIEW
+            reask_json = _errors_json(failure.errors)
         case Dead(reason=reason, failure=failure):
             state = DocumentState.DEAD
+            reask_json = row.reask_json
         case _:
             assert_never(one.outcome)
     return {
         "state": state,
         "attempts": row.attempts + _was_called(one),
+        "reask_json": reask_json,
         "reason": reason,
         "message": failure.message,
         "signature": one.signature,
@@ -391,7 +398,7 @@ def _values_of_again(again: Again, one: Finish, row: Any) -> dict[str, Any]:
         "check_reasks": row.check_reasks + recheck if same_model else 0,
         "ambiguous": row.ambiguous + (fault is Fault.AMBIGUOUS),
         "internal_errors": row.internal_errors + (fault is Fault.INTERNAL_ERROR),
-        "reask_json": _reask_json(again) or (row.reask_json if same_model else None),
+        "reask_json": _errors_json(again.reask) or (row.reask_json if same_model else None),
         "reason": fault,
         "message": again.failure.message,
         "signature": one.signature,
@@ -399,10 +406,8 @@ def _values_of_again(again: Again, one: Finish, row: Any) -> dict[str, Any]:
     }
 
 
-def _reask_json(again: Again) -> str | None:
-    if not again.reask:
-        return None
-    return json.dumps([(error.path, error.message) for error in again.reask])
+def _errors_json(errors: Sequence[FieldError]) -> str | None:
+    return json.dumps([(error.path, error.message) for error in errors]) if errors else None
 
 
 def _write_records(connection: Connection, kept: Sequence[Finish], rows: Mapping[str, Any]) -> None:
@@ -445,8 +450,18 @@ def _record_row(one: Finish, outcome: Done | Review, row: Any) -> dict[str, Any]
         "attempt_id": one.settlement.attempt_id if one.settlement else "",
         "data_json": outcome.data_json,
         "flags_json": json.dumps(outcome.flags),
+        "sampled": _is_drawn(one, row),
         "model": one.model,
         "prompt_id": one.prompt_id,
         "latency_us": max(0, one.now_us - row.created_us),
         "created_us": one.now_us,
     }
+
+
+def _is_drawn(one: Finish, row: Any) -> bool:
+    """Whether a person audits this record, by what the document is and not by what came of it."""
+    return (
+        isinstance(one.outcome, Done)
+        and row.purpose == RUN
+        and is_sampled(row.text_digest, one.audit_percent)
+    )
