@@ -17,6 +17,8 @@ from runner.model import Decided, DocumentState
 
 RUN = "run"  # the purpose of a batch whose records somebody uses
 
+PAGE = 1_000
+
 _SPAN = 2**64
 _SALT = b"audit"  # so that no other use of the digest is bound to this one
 
@@ -53,7 +55,7 @@ class Draw:
 
 def draw(connection: Connection, batch_id: str, *, percent: float) -> Draw:
     """Draw from the done documents of a batch; what an earlier draw took stays in the sample."""
-    rows = connection.execution_options(yield_per=1_000).execute(
+    rows = connection.execute(
         select(document.c.id, document.c.text_digest, record.c.sampled)
         .join(record, record.c.document_id == document.c.id)
         .where(
@@ -62,6 +64,7 @@ def draw(connection: Connection, batch_id: str, *, percent: float) -> Draw:
             document.c.text_digest.is_not(None),
             last_decision().not_in(KEPT),
         )
+        .execution_options(yield_per=PAGE)
     )
     done = in_sample = 0
     new: list[str] = []
