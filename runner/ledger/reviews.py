@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, assert_never
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from runner.ledger.deadletters import Pins, new_life
 from runner.ledger.events import note
@@ -75,28 +86,34 @@ def count_waiting(connection: Connection, wanted: ReviewFilter) -> dict[Stratum,
 
 
 def _queries(wanted: ReviewFilter) -> list[tuple[Stratum, Select[Any]]]:
-    both = (
-        select()
-        .select_from(document)
-        .join(batch, batch.c.id == document.c.batch_id)
-        .join(record, record.c.document_id == document.c.id)
-    )
-    if wanted.batch_id is not None:
-        both = both.where(document.c.batch_id == wanted.batch_id)
-    if wanted.document_ids:
-        both = both.where(document.c.id.in_(wanted.document_ids))
-    if wanted.batch_id is None and not wanted.document_ids:
-        both = both.where(batch.c.purpose == RUN)
-    if wanted.reason is not None:
-        both = both.where(document.c.reason == wanted.reason)
-    flagged = both.where(document.c.state == DocumentState.REVIEW)
-    sampled = both.where(
+    """A query for each stratum that is meant."""
+    flagged = _query(wanted, of=document).where(document.c.state == DocumentState.REVIEW)
+    sampled = _query(wanted, of=record).where(
         record.c.sampled.is_(True),
-        document.c.state == DocumentState.DONE,
+        # not by the index of states: it would go through every done document
+        func.coalesce(document.c.state, "") == DocumentState.DONE,
         last_decision().not_in(KEPT),
     )
     queries = {Stratum.FLAGGED: flagged, Stratum.SAMPLED: sampled}
     return [(one, query) for one, query in queries.items() if wanted.stratum in (None, one)]
+
+
+def _query(wanted: ReviewFilter, *, of: Table) -> Select[Any]:
+    query = (
+        select()
+        .select_from(document)
+        .join(record, record.c.document_id == document.c.id)
+        .join(batch, batch.c.id == of.c.batch_id)
+    )
+    if wanted.batch_id is not None:
+        query = query.where(of.c.batch_id == wanted.batch_id)
+    elif not wanted.document_ids:
+        query = query.where(batch.c.purpose == RUN)
+    if wanted.document_ids:
+        query = query.where(document.c.id.in_(wanted.document_ids))
+    if wanted.reason is not None:
+        query = query.where(document.c.reason == wanted.reason)
+    return query
 
 
 def _columns(stratum: Stratum) -> list[Any]:
@@ -174,13 +191,7 @@ def decide(connection: Connection, decisions: Sequence[Decision]) -> list[NotDec
     Two people at once decide once: only the first one finds the record waiting.
     """
     ids = sorted({one.document_id for one in decisions})
-    # locked first and read then, so that what was decided before the lock is seen
-    connection.execute(
-        select(document.c.id)
-        .where(document.c.id.in_(ids))
-        .order_by(document.c.id)
-        .with_for_update()
-    )
+    _lock(connection, ids)
     found = {
         one.document_id: one
         for one in list_waiting(connection, ReviewFilter(document_ids=tuple(ids)))
@@ -193,6 +204,14 @@ def decide(connection: Connection, decisions: Sequence[Decision]) -> list[NotDec
             _write(connection, one, waiting)
             del found[one.document_id]
     return answers
+
+
+def _lock(connection: Connection, ids: Sequence[str]) -> None:
+    """Let nobody else decide on these, nor cancel their batches: what is read then is the truth."""
+    documents = select(document.c.id, document.c.batch_id).where(document.c.id.in_(ids))
+    rows = connection.execute(documents.order_by(document.c.id).with_for_update()).all()
+    batches = select(batch.c.id).where(batch.c.id.in_({row.batch_id for row in rows}))
+    connection.execute(batches.order_by(batch.c.id).with_for_update(read=True))
 
 
 def _refusal(one: Decision, waiting: Waiting | None) -> NotDecided | None:
