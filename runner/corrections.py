@@ -1,8 +1,8 @@
-"""What a person's correction makes of a record: valid by its job's schema and checks, or refused."""
+"""What a correction makes of a record: valid by its job's schema and checks, or refused."""
 
 import copy
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,24 +116,27 @@ def _at(data: Any, path: str) -> Any:
     return data
 
 
-def with_values(data: Any, changes: Iterable[tuple[str, Any]]) -> Any:
+def with_values(
+    data: Any, changes: Iterable[tuple[str, str]], *, read: Callable[[str, Any], Any]
+) -> Any:
     """Data with other values at these paths (`line_items.0.amount`).
 
-    The place behind a list's last element adds one. Raises UsageError for a path that leads
-    nowhere.
+    `read` makes a value of what was typed and of what stands there before, if anything does. The
+    place behind a list's last element adds one. Raises UsageError for a path that leads nowhere.
     """
     changed = copy.deepcopy(data)
-    for path, value in changes:
+    for path, typed in changes:
         *way, last = path.split(".")
         place = changed
         for depth, name in enumerate(way):
             place = _step(place, name, ".".join(way[: depth + 1]))
+        value = read(typed, _at(place, last))
         if isinstance(place, dict):
             place[last] = value
         elif isinstance(place, list) and last.isdecimal() and int(last) <= len(place):
             place[int(last) : int(last) + 1] = [value]
         else:
-            raise UsageError(f"{path!r} leads nowhere in the record; {_shape_of(place)}")
+            raise UsageError(f"{path!r} leads nowhere in the record: {_shape_of(place)}")
     return changed
 
 
@@ -142,7 +145,7 @@ def _step(place: Any, name: str, path: str) -> Any:
         return place[name]
     if isinstance(place, list) and name.isdecimal() and int(name) < len(place):
         return place[int(name)]
-    raise UsageError(f"{path!r} leads nowhere in the record; {_shape_of(place)}")
+    raise UsageError(f"{path!r} leads nowhere in the record: {_shape_of(place)}")
 
 
 def _shape_of(place: Any) -> str:

@@ -1,0 +1,153 @@
+"""What the commands of the review queue print with `--json`."""
+
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Self
+
+from runner.cli.shapes import CallShape
+from runner.cli.shapes.base import Shape
+from runner.cli.wording import iso
+from runner.ledger.calls import AttemptRow
+from runner.ledger.reviews import Reviewed, Waiting
+from runner.model import Decided, Stratum
+
+
+class FieldErrorShape(Shape):
+    """One thing that is wrong with a record; an empty path means the whole."""
+
+    path: str
+    message: str
+
+
+class WaitingShape(Shape):
+    """A record that waits for a person."""
+
+    document_id: str
+    batch: str
+    job: str
+    source: str
+    stratum: Stratum
+    reason: str | None  # null: drawn at random
+    message: str
+    errors: tuple[FieldErrorShape, ...]
+    flags: tuple[str, ...]
+    data: Any  # null: nobody has an answer
+    model: str
+    since: str
+
+    @classmethod
+    def of(cls, one: Waiting) -> Self:
+        """A record as the ledger has it."""
+        return cls(**_waiting_fields(one))
+
+
+def _waiting_fields(one: Waiting) -> dict[str, Any]:
+    same = ("document_id", "job", "source", "stratum", "reason", "message", "flags", "model")
+    return {name: getattr(one, name) for name in same} | {
+        "batch": one.batch_name,
+        "errors": tuple(
+            FieldErrorShape(path=error.path, message=error.message) for error in one.errors
+        ),
+        "data": None if one.data_json is None else json.loads(one.data_json),
+        "since": iso(one.since_us),
+    }
+
+
+class ReviewListShape(Shape):
+    """`review list`: how many wait, and the oldest of them."""
+
+    flagged: int
+    sampled: int
+    reviews: tuple[WaitingShape, ...]
+
+
+class EvidenceShape(Shape):
+    """Where a value of a record stands in the text: characters `start` up to, not with, `end`."""
+
+    path: str
+    start: int
+    end: int
+    how: str
+    quote: str
+
+
+class ReviewedShape(Shape):
+    """A decision of the past."""
+
+    decision: Decided
+    stratum: Stratum
+    was_wrong: bool
+    reviewer: str
+    note: str | None
+    at: str
+
+    @classmethod
+    def of(cls, one: Reviewed) -> Self:
+        """A decision as the ledger has it."""
+        return cls(
+            decision=one.decided,
+            stratum=one.stratum,
+            was_wrong=one.was_wrong,
+            reviewer=one.reviewer,
+            note=one.note,
+            at=iso(one.at_us),
+        )
+
+
+class ReviewShape(WaitingShape):
+    """`review show`: a record that waits, with all that helps to decide."""
+
+    evidence: tuple[EvidenceShape, ...]
+    text: str | None
+    calls: tuple[CallShape, ...]
+    history: tuple[ReviewedShape, ...]  # decisions on records that the document had before
+
+    @classmethod
+    def of_document(
+        cls,
+        one: Waiting,
+        *,
+        text: str | None,
+        calls: Sequence[AttemptRow],
+        history: Sequence[Reviewed],
+    ) -> Self:
+        """A record with its document's text, calls and past."""
+        evidence = json.loads(one.evidence_json or "[]")
+        return cls(
+            **_waiting_fields(one),
+            evidence=tuple(
+                EvidenceShape(**place, quote=(text or "")[place["start"] : place["end"]])
+                for place in evidence
+            ),
+            text=text,
+            calls=tuple(CallShape.of(row) for row in calls),
+            history=tuple(ReviewedShape.of(past) for past in history),
+        )
+
+
+class DecidedShape(Shape):
+    """`review accept`, `correct`, `reject`: on which documents this command decided."""
+
+    decision: Decided
+    reviewer: str
+    documents: tuple[str, ...]
+
+
+class RunAgainShape(Shape):
+    """`review again`: which documents were queued anew, and what that is to cost."""
+
+    reviewer: str
+    documents: tuple[str, ...]
+    expected_usd: Decimal | None  # null when a price is unknown
+    worst_usd: Decimal | None
+
+
+class SampleShape(Shape):
+    """`review sample`: what was drawn of a batch's done documents that nobody has decided on."""
+
+    batch: str
+    percent: float
+    done: int
+    added: int
+    in_sample: int
