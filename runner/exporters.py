@@ -7,20 +7,19 @@ front. To get the original back, take one leading apostrophe off each cell whose
 
 import csv
 import json
-import os
 import re
 import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Annotated, Any, BinaryIO, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from runner.errors import InputError, RunnerError
+from runner.errors import InputError
+from runner.files import whole_file
 from runner.model import DocumentState
 
 Format = Literal["jsonl", "csv"]
@@ -87,17 +86,10 @@ def write_results(
             cast("BinaryIO", sys.stdout.buffer), lines, format=format or "jsonl", columns=columns
         )
     chosen = format or _format_of(path)
-    target = _checked_target(path)
-    try:
-        with _atomic_file(target) as stream:
-            return write_results_to(
-                stream, lines, format=chosen, columns=columns, spool_folder=target.parent
-            )
-    except OSError as error:
-        raise RunnerError(
-            f"{path} was not written: {error.strerror or error}; nothing was left behind: "
-            "make room or choose another place and export again"
-        ) from error
+    with whole_file(path) as stream:
+        return write_results_to(
+            stream, lines, format=chosen, columns=columns, spool_folder=path.absolute().parent
+        )
 
 
 def write_results_to(
@@ -309,38 +301,3 @@ def _format_of(path: Path) -> Format:
             f"{path}: unknown result format {path.suffix!r}; known are {' '.join(FORMATS)}"
         )
     return found
-
-
-def _checked_target(path: Path) -> Path:
-    """The file behind `path` (links followed), which is replaced as a whole."""
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise InputError(f"{path} is not a file; name a file, or - for standard output")
-    if not target.parent.is_dir():
-        raise InputError(f"{path}: the folder {target.parent} does not exist; create it first")
-    return target
-
-
-@contextmanager
-def _atomic_file(target: Path) -> Iterator[BinaryIO]:
-    """A new file that takes its place when the block ends well, and is gone when it does not."""
-    # mkstemp: mode 0600, and a name that no other export has
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-        _sync_folder(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,7 +8,7 @@ evaluation walk plain data by it.
 """
 
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -16,7 +16,7 @@ from enum import Enum, StrEnum
 from functools import lru_cache
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 T = TypeVar("T")
 
@@ -48,17 +48,24 @@ class Grounded(BaseModel, Generic[T]):
     """A value, and the words of the document that it stands in, copied verbatim by the model.
 
     Records hold the value alone; where the quote stands becomes the record's evidence. The quote
-    comes first, so that a model has read the place before it writes the value.
+    comes first, so that a model has read the place before it writes the value. A bare value, as
+    records and gold data have it, is taken without a quote: the value itself is looked for then.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     quote: str = Field(
         description="The words of the document that give the value, copied verbatim.",
-        min_length=1,
         max_length=1_000,
     )
     value: T
+
+    @model_validator(mode="before")
+    @classmethod
+    def _or_bare(cls, given: Any) -> Any:
+        if isinstance(given, Grounded) or (isinstance(given, Mapping) and "quote" in given):
+            return given
+        return {"quote": "", "value": given}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +81,37 @@ class FieldSpec:
     @property
     def needs_document(self) -> bool:
         """Whether anything in it must be looked for in the document."""
-        inner = [part for _, part in self.parts or ()] + ([self.element] if self.element else [])
-        return self.quoted or self.stated is not None or any(one.needs_document for one in inner)
+        return (
+            self.quoted
+            or self.stated is not None
+            or any(one.needs_document for one in self._inner())
+        )
+
+    @property
+    def has_quotes(self) -> bool:
+        """Whether the model brings quotes of its own somewhere in it."""
+        return self.quoted or any(one.has_quotes for one in self._inner())
+
+    def _inner(self) -> Iterator["FieldSpec"]:
+        yield from (part for _, part in self.parts or ())
+        if self.element is not None:
+            yield self.element
+
+
+def without_quotes(spec: FieldSpec, data: Any) -> Any:
+    """Plain data of a schema with each grounded value alone, as records hold it."""
+    if data is None or not spec.has_quotes:
+        return data
+    if spec.quoted:
+        return data["value"]
+    if spec.parts is not None:
+        parts = dict(spec.parts)
+        return {
+            name: without_quotes(parts[name], part) if name in parts else part
+            for name, part in data.items()
+        }
+    assert spec.element is not None, "what has quotes within is an object or a list"
+    return [without_quotes(spec.element, one) for one in data]
 
 
 @lru_cache(maxsize=64)

@@ -137,6 +137,24 @@ class FieldError:
     message: str
 
 
+class How(StrEnum):
+    """How closely a document has the words of a value."""
+
+    EXACT = "exact"
+    NORMALISED = "normalised"  # letter case, blanks, widths, dashes aside; a usual writing
+    FUZZY = "fuzzy"  # prose only
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Where in the document's text a value stands: characters `start` up to, not with, `end`."""
+
+    path: str
+    start: int
+    end: int
+    how: How
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an attempt did not give a record; what `decide` reads."""
@@ -146,8 +164,9 @@ class Failure:
     errors: tuple[FieldError, ...] = ()
     retry_after_s: float | None = None
     outage: bool = False  # the breaker was open: the provider is at fault, and not this document
-    # parsed data that failed only a check: what a review would show
+    # parsed data that failed only a check, or has no ground: what a review would show
     data_json: str | None = None
+    evidence: tuple[Evidence, ...] = ()  # of what has ground all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +218,7 @@ class Done:
 
     data_json: str
     flags: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +245,7 @@ class Review:
     failure: Failure
     data_json: str | None = None
     flags: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,7 +226,9 @@ class Pipeline:
                 checks=turn.pinned.job.checks,
                 document=turn.work.text,
             )
-        return judged if isinstance(judged, Failure) else Done(judged.data_json, judged.flags)
+        if isinstance(judged, Failure):
+            return judged
+        return Done(judged.data_json, judged.flags, judged.evidence)
 
     # ------------------------------------------------------------ steps
 

@@ -350,4 +350,6 @@ def _delay_s(rule: Rule, failure: Failure, *, history: History, rng: random.Rand
 
 
 def _review(failure: Failure) -> Review:
-    return Review(failure.fault.value, failure, data_json=failure.data_json)
+    return Review(
+        failure.fault.value, failure, data_json=failure.data_json, evidence=failure.evidence
+    )

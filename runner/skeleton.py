@@ -17,16 +17,22 @@ class {model}(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    title: str = Field(min_length=1, description="Title of the document, exactly as printed.")
-    written_on: date | None = Field(
+    # Stated: the document must say it; what it does not say is asked for again, then reviewed
+    title: Annotated[str, Stated()] = Field(
+        min_length=1, description="Title of the document, exactly as printed."
+    )
+    written_on: Annotated[date, Stated()] | None = Field(
         default=None, description="Day it was written, as YYYY-MM-DD; null when it has no date."
     )
 '''
 
 _SCHEMA_IMPORTS = """\
 from datetime import date
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from runner.fields import Stated
 """
 
 _SCHEMA_FILE = '''\
@@ -42,20 +48,17 @@ _JOB_FILE = '''\
 from collections.abc import Iterator
 {imports}
 
-{schema}def title_is_in_the_text(extraction: {model}, text: str) -> Iterator[FieldError]:
-    """A title that the document does not contain was invented."""
-    if extraction.title not in text:
-        yield FieldError(
-            "title",
-            f"{{extraction.title!r}} does not occur in the document: copy it as it is printed",
-        )
+{schema}def title_is_one_line(extraction: {model}, _text: str) -> Iterator[FieldError]:
+    """A title of several lines has swallowed what stands below it."""
+    if "\\n" in extraction.title:
+        yield FieldError("title", "the title has several lines: give the first alone")
 
 
 JOB = Job(
     schema={model},
     models=("gpt-5-mini",),
     description="Title and date of a document.",
-    checks=(title_is_in_the_text,),
+    checks=(title_is_one_line,),
 )
 '''
 
@@ -164,6 +167,6 @@ def _job_text(name: str, *, schema_apart: bool) -> str:
     if schema_apart:
         imports = f"\n{runner_imports}from schemas.{name} import {model}\n"
         return _JOB_FILE.format(name=name, imports=imports, schema="", model=model)
-    imports = f"{_SCHEMA_IMPORTS}\n{runner_imports}"
+    imports = f"{_SCHEMA_IMPORTS}{runner_imports}"
     schema = _SCHEMA.format(model=model) + "\n\n"
     return _JOB_FILE.format(name=name, imports=imports, schema=schema, model=model)

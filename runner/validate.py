@@ -13,8 +13,10 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from runner.fields import FieldSpec, spec_of, without_quotes
+from runner.grounding import Ground, ground
 from runner.job import Check
-from runner.model import Failure, Fault, FieldError
+from runner.model import Evidence, Failure, Fault, FieldError
 
 TEXT_MAX_CHARS = 500_000
 ERRORS_MAX = 20
@@ -37,12 +39,22 @@ class Validated:
 
     data_json: str
     flags: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
 def validate(
-    text: str, *, schema: type[BaseModel], checks: Sequence[Check], document: str
+    text: str,
+    *,
+    schema: type[BaseModel],
+    checks: Sequence[Check],
+    document: str,
+    bare: bool = False,
 ) -> Validated | Failure:
-    """Validate an answer by JSON, then schema, then checks; the first that fails is the failure.
+    """Validate an answer by JSON, then schema, then its ground in the document and the checks.
+
+    The first of the three that fails is the failure; ground and checks are told together, as
+    NOT_GROUNDED when any ground is missing. The valid data holds no quotes. `bare`: a person wrote
+    the data, and grounded values need none.
 
     What surrounds one JSON object (fences, prose) and commas before a closing bracket are removed
     at no cost, flagged `repaired`. Refused as INVALID_JSON: more than 500,000 characters,
@@ -62,11 +74,37 @@ def validate(
         model, flags = repaired, ("repaired",)
     if isinstance(model, Failure):
         return model
-    data_json = model.model_dump_json()
-    problems = list(islice(_problems(model, checks, document), ERRORS_MAX))
+    spec = spec_of(schema)
+    data_json = _data_json(model, spec)
+    found = _ground(model, spec, document, bare=bare)
+    problems = [*found.errors, *islice(_problems(model, checks, document), ERRORS_MAX)]
     if not problems:
-        return Validated(data_json, flags)
-    return Failure(Fault.CHECK_FAILED, _summary(problems), tuple(problems), data_json=data_json)
+        return Validated(data_json, flags, found.evidence)
+    return Failure(
+        Fault.NOT_GROUNDED if found.errors else Fault.CHECK_FAILED,
+        _summary(problems),
+        tuple(problems[:ERRORS_MAX]),
+        data_json=data_json,
+        evidence=found.evidence,
+    )
+
+
+def _data_json(model: BaseModel, spec: FieldSpec) -> str:
+    written = model.model_dump_json()
+    if not spec.has_quotes:
+        return written
+    plain = without_quotes(spec, json.loads(written))
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+
+
+def _ground(model: BaseModel, spec: FieldSpec, document: str, *, bare: bool) -> Ground:
+    if not spec.needs_document:
+        return Ground((), ())
+    found = ground(spec, model.model_dump(), document, bare=bare)
+    told = (
+        FieldError(error.path[:PATH_MAX_CHARS], _plain(error.message)) for error in found.errors
+    )
+    return Ground(found.evidence, tuple(islice(told, ERRORS_MAX)))
 
 
 class _NotJsonError(Exception):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from runner.fields import Stated
 from schemas.values import Amount, Currency, Day, Extraction, Name, Sentence
 
 
@@ -36,15 +37,17 @@ def _repeated(texts: list[str]) -> str | None:
 class ContractClause(Extraction):
     """A clause of a contract: who is bound to what, from when to when, and up to how much."""
 
-    title: Name = Field(description="Title of the document, as printed at its head.")
-    parties: Annotated[list[Name], Field(min_length=2, max_length=20)] = Field(
+    title: Annotated[Name, Stated()] = Field(
+        description="Title of the document, as printed at its head."
+    )
+    parties: Annotated[list[Annotated[Name, Stated()]], Field(min_length=2, max_length=20)] = Field(
         description="Full names of the contracting parties, at least two, in document order."
     )
     clause_kind: ClauseKind = Field(description="What the clause mainly settles.")
-    effective_date: Day = Field(
+    effective_date: Annotated[Day, Stated()] = Field(
         description="The day from which the contract binds the parties, as YYYY-MM-DD."
     )
-    end_date: Day | None = Field(
+    end_date: Annotated[Day, Stated()] | None = Field(
         default=None,
         description="The last day it binds them, as YYYY-MM-DD; null when it runs until notice.",
     )
@@ -52,13 +55,13 @@ class ContractClause(Extraction):
         default=None,
         description="Days of notice needed to end it (a month is 30); null when none are named.",
     )
-    governing_law: Name | None = Field(
+    governing_law: Annotated[Name, Stated()] | None = Field(
         default=None, description="Whose law governs, as named; null when none is named."
     )
     obligations: Annotated[list[Sentence], Field(min_length=1, max_length=50)] = Field(
         description="What each party must or must not do, one sentence each, naming the party."
     )
-    liability_cap_amount: Annotated[Amount, Field(gt=0)] | None = Field(
+    liability_cap_amount: Annotated[Amount, Field(gt=0), Stated()] | None = Field(
         default=None, description="Highest sum a party can be liable for; null when not capped."
     )
     liability_cap_currency: Currency | None = Field(

@@ -5,18 +5,23 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from runner.fields import Compare, Stated
 from schemas.values import CENT, Amount, Currency, Day, Extraction, Name
 
 
 class LineItem(Extraction):
     """One line of the invoice's table; shipping and discounts are lines too."""
 
-    description: Name = Field(description="What was sold, as the line words it.")
-    quantity: Amount = Field(description="How many units were sold; hours count as units.")
-    unit_price: Amount = Field(
+    description: Annotated[Name, Stated()] = Field(
+        description="What was sold, as the line words it."
+    )
+    quantity: Annotated[Amount, Stated(unless=(1,))] = Field(
+        description="How many units were sold; hours count as units."
+    )
+    unit_price: Annotated[Amount, Stated()] = Field(
         description="Price of one unit before tax; negative for a discount or a credit."
     )
-    amount: Amount = Field(
+    amount: Annotated[Amount, Stated()] = Field(
         description="What the line comes to before tax: quantity times unit price."
     )
 
@@ -40,25 +45,35 @@ class Invoice(Extraction):
     Sums hold within a cent. A credit note has negative amounts.
     """
 
-    invoice_number: Name = Field(
+    invoice_number: Annotated[Name, Compare.ID, Stated()] = Field(
         description="The number of the invoice or credit note, exactly as printed."
     )
-    issue_date: Day = Field(description="The day the invoice was issued, as YYYY-MM-DD.")
-    due_date: Day | None = Field(
+    issue_date: Annotated[Day, Stated()] = Field(
+        description="The day the invoice was issued, as YYYY-MM-DD."
+    )
+    due_date: Annotated[Day, Stated()] | None = Field(
         default=None,
         description="The last day to pay, as YYYY-MM-DD; null when the invoice names no day.",
     )
-    supplier_name: Name = Field(description="Who sends the invoice and is paid.")
-    customer_name: Name = Field(description="Who receives the invoice and pays.")
+    supplier_name: Annotated[Name, Stated()] = Field(
+        description="Who sends the invoice and is paid."
+    )
+    customer_name: Annotated[Name, Stated()] = Field(
+        description="Who receives the invoice and pays."
+    )
     currency: Currency = Field(
         description="ISO 4217 code of the currency that all amounts are in, such as EUR."
     )
     line_items: Annotated[list[LineItem], Field(min_length=1, max_length=500)] = Field(
         description="Every line of the table, in the order of the document."
     )
-    net_total: Amount = Field(description="Sum of all lines before tax.")
-    tax_total: Amount = Field(description="All taxes together; 0 when no tax is charged.")
-    total: Amount = Field(description="What is to be paid: net total + tax total.")
+    net_total: Annotated[Amount, Stated()] = Field(description="Sum of all lines before tax.")
+    tax_total: Annotated[Amount, Stated(unless=(0,))] = Field(
+        description="All taxes together; 0 when no tax is charged."
+    )
+    total: Annotated[Amount, Stated()] = Field(
+        description="What is to be paid: net total + tax total."
+    )
 
     @field_validator("due_date")
     @classmethod

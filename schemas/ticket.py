@@ -1,9 +1,11 @@
 """What is extracted from a customer's message to support."""
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from runner.fields import Compare, Stated
 from schemas.values import Day, Extraction, Name, Sentence
 
 
@@ -39,10 +41,10 @@ class Sentiment(StrEnum):
 class SupportTicket(Extraction):
     """A message to support: what happened, how bad it is, and what the customer wants done."""
 
-    customer_name: Name | None = Field(
+    customer_name: Annotated[Name, Stated()] | None = Field(
         default=None, description="Who writes, as signed; null when nobody signed."
     )
-    product: Name | None = Field(
+    product: Annotated[Name, Stated()] | None = Field(
         default=None,
         description="The product or service it is about, as the customer calls it; null if none.",
     )
@@ -60,10 +62,10 @@ class SupportTicket(Extraction):
     requested_action: Sentence = Field(
         description="What the customer wants support to do, in one sentence."
     )
-    order_number: Name | None = Field(
+    order_number: Annotated[Name, Compare.ID, Stated()] | None = Field(
         default=None, description="Order number exactly as written; null when none is named."
     )
-    reported_at: Day | None = Field(
+    reported_at: Annotated[Day, Stated()] | None = Field(
         default=None,
         description="The day the message was written, as YYYY-MM-DD; null when it has no date.",
     )

@@ -15,7 +15,38 @@ from pydantic import (
     StringConstraints,
 )
 
+from runner.fields import Compare, Stated
+
 CENT = Decimal("0.01")
+
+# How documents write currencies beside their codes. A sign may stand for several: it is ground for
+# each of them, since nothing else in the document would be.
+_WRITTEN_CURRENCIES = {
+    "EUR": ("€", "euro", "euros", "Euro", "Euros", "EURO"),
+    "USD": ("$", "US$", "dollar", "dollars", "Dollar", "Dollars"),
+    "GBP": ("£", "pound", "pounds", "Pounds", "pounds sterling", "sterling"),
+    "CHF": ("Fr.", "SFr.", "sFr.", "Franken", "francs", "Swiss francs"),
+    "JPY": ("¥", "￥", "円", "yen", "Yen"),
+    "CNY": ("¥", "￥", "元", "RMB", "yuan"),
+    "SEK": ("kr", "kr.", "kronor"),
+    "NOK": ("kr", "kr.", "kroner"),
+    "DKK": ("kr", "kr.", "kroner"),
+    "PLN": ("zł", "złotych", "złoty"),
+    "CZK": ("Kč", "korun"),
+    "HUF": ("Ft", "forint"),
+    "INR": ("₹", "Rs.", "Rs", "rupees"),
+    "BRL": ("R$", "reais"),
+    "TRY": ("₺", "TL", "lira"),
+    "UAH": ("₴", "грн"),
+    "KRW": ("₩", "won"),
+    "ILS": ("₪", "shekels"),
+    "CAD": ("$", "C$", "CA$", "Canadian dollars", "dollars"),
+    "AUD": ("$", "A$", "AU$", "Australian dollars", "dollars"),
+    "NZD": ("$", "NZ$", "New Zealand dollars", "dollars"),
+    "SGD": ("$", "S$", "SG$", "Singapore dollars", "dollars"),
+    "HKD": ("$", "HK$", "Hong Kong dollars", "dollars"),
+    "MXN": ("$", "MX$", "pesos"),
+}
 
 _PLACEHOLDER = re.compile(
     r"[-?]+|n/?a|nil|null|tbd|unknown|none|(?:none|not) (?:given|stated)", re.IGNORECASE
@@ -60,12 +91,19 @@ Amount = Annotated[
     PlainSerializer(float, return_type=float, when_used="json"),
 ]
 Currency = Annotated[
-    str, AfterValidator(_currency_code), Field(json_schema_extra={"pattern": "^[A-Z]{3}$"})
+    str,
+    AfterValidator(_currency_code),
+    Field(json_schema_extra={"pattern": "^[A-Z]{3}$"}),
+    Compare.ID,
+    Stated(written=_WRITTEN_CURRENCIES),
 ]
 Day = Annotated[date, BeforeValidator(_written_day)]
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=200), AfterValidator(_not_a_placeholder)
 ]
 Sentence = Annotated[
-    str, StringConstraints(min_length=3, max_length=600), AfterValidator(_not_a_placeholder)
+    str,
+    StringConstraints(min_length=3, max_length=600),
+    AfterValidator(_not_a_placeholder),
+    Compare.PROSE,
 ]

@@ -20,7 +20,7 @@ from runner.ledger.keypauses import pause_key
 from runner.ledger.money import day_scope
 from runner.ledger.pausing import pause_batch
 from runner.ledger.submission import Batch, finish_submission
-from runner.model import AttemptState, Dead, Done, Failure, Fault, Pauses
+from runner.model import AttemptState, Dead, Done, Evidence, Failure, Fault, How, Pauses
 from runner.pinned import PinnedJobs
 from tests.command_lines import Ended, call
 from tests.ledgers import COST_NUSD, DEAD, POSTGRES_URL, REVIEW, World, lane_of, open_world
@@ -174,6 +174,26 @@ def test_show_tells_all_that_is_known_of_a_document(world: Home, history: Batch)
     people = world.call("show", "one")
     assert '"total": "12.30"' in people.out
     assert "\x1b" not in people.out
+
+
+def test_a_page_of_a_document_marks_its_evidence(world: Home, tmp_path: Path) -> None:
+    batch = world.batch("june")
+    world.add(batch, "Acme owes 12.50")
+    found = (Evidence("total", 10, 15, How.EXACT),)
+    world.turn(world.worker(), Done('{"total":12.5}', evidence=found))
+    (line,) = world.call("results", "june", "--out", "-").out.splitlines()
+    name = json.loads(line)["document_id"]
+    shown = world.json("show", name)
+    assert shown["evidence"] == [{"path": "total", "start": 10, "end": 15, "how": "exact"}]
+    assert "line 1: 12.50" in world.call("show", name).out
+    page = tmp_path / "page.html"
+    ended = world.call("show", name, "--html", str(page))
+    assert (ended.code, ended.out) == (0, "")
+    assert str(page) in ended.err
+    assert '<mark id="at-total" title="total">12.50</mark>' in page.read_text()
+    missing = world.call("show", name, "--html", str(tmp_path / "no" / "page.html"))
+    assert missing.code == Exit.USAGE
+    assert "create it first" in missing.err
 
 
 def test_a_name_that_several_documents_have_is_answered_with_their_list(world: Home) -> None:

@@ -11,9 +11,11 @@ import pytest
 import runner.registry
 from runner.errors import JobError
 from runner.jsonschema import strict_schema
+from runner.model import Fault
 from runner.prompts import read_lock, verify_lock
 from runner.registry import job_names, load_job
 from runner.skeleton import create_job
+from runner.validate import validate
 
 ROOT = Path(runner.registry.__file__).parent.parent
 NOON = 1_790_000_000.0  # 2026-09-21 UTC
@@ -181,7 +183,12 @@ def test_a_new_jobs_check_accepts_its_gold_line_and_refuses_an_invention(tmp_pat
     record = loaded.job.schema.model_validate_json(json.dumps(gold["expected"]))
     (check,) = loaded.job.checks
     assert list(check(record, text)) == []
-    assert [error.path for error in check(record, "another text")] == ["title"]
+    swallowed = record.model_copy(update={"title": "Minutes\nWritten"})
+    assert [error.path for error in check(swallowed, text)] == ["title"]
+    answer = json.dumps(gold["expected"])
+    for document, fault in ((text, None), ("another text", Fault.NOT_GROUNDED)):
+        found = validate(answer, schema=loaded.job.schema, checks=(check,), document=document)
+        assert getattr(found, "fault", None) is fault
 
 
 def test_a_new_job_in_a_repository_has_its_schema_in_the_schemas_package(tmp_path: Path) -> None:
@@ -223,5 +230,6 @@ def test_a_taken_name_is_refused_and_nothing_is_overwritten(tmp_path: Path) -> N
     (tmp_path / "taken").mkdir()
     with pytest.raises(JobError, match="taken exists already"):
         create_job("taken", tmp_path)
-    with pytest.raises(JobError, match=r"evidence\.py exists already"):
-        create_job("evidence", ROOT / "jobs")
+    (tmp_path / "words.py").touch()
+    with pytest.raises(JobError, match=r"words\.py exists already"):
+        create_job("words", tmp_path)

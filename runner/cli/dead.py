@@ -26,8 +26,9 @@ from runner.cli.show import TEXT_CHARS_MAX, say_document
 from runner.cli.tables import Column, say_table
 from runner.cli.terminal import json_text, say, say_json, stdout_lines, talk
 from runner.cli.wording import several, short_time, since_us, usd
-from runner.errors import InputError, UsageError
+from runner.errors import UsageError
 from runner.exporters import STDOUT
+from runner.files import write_text
 from runner.ledger import Ledger
 from runner.ledger.deadletters import (
     DeadFilter,
@@ -287,22 +288,8 @@ def export_(session: Session, /, *, out: str, as_json: bool, **filters: Any) -> 
     if out == STDOUT:
         stdout_lines(lines)
         return
-    _write_private(Path(out), lines)
+    write_text(Path(out), "".join(f"{line}\n" for line in lines))
     if as_json:
         say_json(ExportedShape(file=out, letters=len(lines)))
     else:
         talk(f"{out}: {several(len(lines), 'line')}")
-
-
-def _write_private(path: Path, lines: Sequence[str]) -> None:
-    """Write the lines to a file that only its owner reads, whole or not at all."""
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        draft.touch(mode=0o600)
-        draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise InputError(
-            f"{path} was not written: {error.strerror}; choose another place"
-        ) from error

@@ -1,6 +1,7 @@
 """`runner show`: everything about one document."""
 
 import json
+from pathlib import Path
 
 import click
 
@@ -8,32 +9,65 @@ from runner.cli.calls import say_calls
 from runner.cli.commands import Command, json_option
 from runner.cli.lookup import find_document, look_at
 from runner.cli.session import Session, pass_session
-from runner.cli.shapes import DocumentShape
-from runner.cli.terminal import lines_of, say, say_json
+from runner.cli.shapes import DocumentShape, EvidenceShape
+from runner.cli.terminal import lines_of, plain, say, say_json, talk
 from runner.cli.wording import usd
+from runner.files import write_text
+from runner.ledger import Ledger
+from runner.ledger.calls import document_calls, events, view_document
+from runner.model import How
 
 TEXT_CHARS_MAX = 2_000
 
 
 @click.command(
     cls=Command,
-    example=("runner show invoices/0042.pdf", "runner show dk3x7q", "runner show dk3x7q --json"),
+    example=(
+        "runner show invoices/0042.pdf",
+        "runner show dk3x7q",
+        "runner show dk3x7q --json",
+        "runner show dk3x7q --html page.html",
+    ),
 )
 @click.argument("document")
 @click.option("--full", is_flag=True, help="Show the whole text, not only its beginning.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a page with the text, the place of each value marked in it.",
+)
 @json_option
 @pass_session
-def show(session: Session, /, *, document: str, full: bool, as_json: bool) -> None:
-    """Show one document: state, record, flags, calls, cost, text.
+def show(
+    session: Session, /, *, document: str, full: bool, html: Path | None, as_json: bool
+) -> None:
+    """Show one document: state, record, evidence, flags, calls, cost, text.
 
     DOCUMENT is its id, the beginning of its id, or the name of its source.
     """
     with session.ledger() as ledger:
-        shape = look_at(ledger, find_document(ledger, document))
+        document_id = find_document(ledger, document)
+        shape = look_at(ledger, document_id)
+        if html is not None:
+            write_text(html, page_of(ledger, document_id))
+            talk(f"{plain(str(html))} shows {document_id}")
     if as_json:
         say_json(shape)
-    else:
+    elif html is None:
         say_document(shape, text_chars_max=None if full else TEXT_CHARS_MAX)
+
+
+def page_of(ledger: Ledger, document_id: str) -> str:
+    """The page of a document, from one moment of the ledger."""
+    # jinja2 takes 60 ms to load, and only this asks for it
+    from runner.pages.document import document_page  # noqa: PLC0415
+
+    with ledger.snapshot() as connection:
+        return document_page(
+            view_document(connection, document_id),
+            calls=document_calls(connection, document_id),
+            events=events(connection, document_id=document_id),
+        )
 
 
 def say_document(shape: DocumentShape, *, text_chars_max: int | None) -> None:
@@ -41,6 +75,9 @@ def say_document(shape: DocumentShape, *, text_chars_max: int | None) -> None:
     say(lines_of(_facts(shape)))
     if shape.data is not None:
         say("\nrecord\n" + json.dumps(shape.data, indent=2, ensure_ascii=False))
+    if shape.evidence and shape.text is not None:
+        say("\nevidence")
+        say(lines_of([(one.path, _words(shape.text, one)) for one in shape.evidence]))
     if shape.calls:
         say("\ncalls")
         say_calls(shape.calls, with_document=False)
@@ -50,6 +87,12 @@ def say_document(shape: DocumentShape, *, text_chars_max: int | None) -> None:
         cut = shape.text if text_chars_max is None else shape.text[:text_chars_max]
         rest = len(shape.text) - len(cut)
         say("\ntext\n" + cut + (f"\n… {rest:,} more characters: --full shows them" if rest else ""))
+
+
+def _words(text: str, evidence: EvidenceShape) -> str:
+    near = "" if evidence.how is How.EXACT else f"  ({evidence.how})"
+    line = text.count("\n", 0, evidence.start) + 1
+    return f"line {line}: {plain(text[evidence.start : evidence.end])}{near}"
 
 
 def _facts(shape: DocumentShape) -> list[tuple[str, object]]:

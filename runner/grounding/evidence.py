@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from enum import Enum, StrEnum
-from functools import cached_property
+from enum import Enum
+from functools import cached_property, partial
 from itertools import chain, islice
 from typing import Any
 
 from runner.fields import Compare, FieldSpec
-from runner.model import FieldError
+from runner.model import Evidence, FieldError, How
 
 from .amounts import amounts
 from .dates import dates
@@ -25,79 +25,69 @@ SHOWN_CHARS_MAX = 80
 PLACES_MAX = 50  # of one value that are looked at to choose the likeliest
 
 
-class How(StrEnum):
-    """How closely a document has the words."""
-
-    EXACT = "exact"
-    NORMALISED = "normalised"  # letter case, blanks, widths, dashes aside; a usual writing
-    FUZZY = "fuzzy"  # prose only
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Where in the document's text a value stands: characters `start` up to, not with, `end`."""
-
-    path: str
-    start: int
-    end: int
-    how: How
-
-
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """An extraction without its quotes, the evidence of its values, and what has none."""
+    """Where the values of an extraction stand, and what has no ground."""
 
-    data: Any
     evidence: tuple[Evidence, ...]
     errors: tuple[FieldError, ...]
 
 
 @dataclass
 class _Document:
-    """A text, folded once when a value asks for it."""
+    """A text, folded once when a value asks for it, and what was found in it so far."""
 
     text: str
+    bare: bool = False
     evidence: list[Evidence] = field(default_factory=list)
     errors: list[FieldError] = field(default_factory=list)
+    in_row: bool = False  # the value is a part of a list's element
+    row_starts: int | None = None  # where the present element's first value was found
+    rows_end: int = 0  # where the first value of the last element was
 
     @cached_property
     def folded(self) -> Folded:
         return Folded(self.text)
 
+    def begin_row(self) -> None:
+        if self.row_starts is not None:
+            self.rows_end = self.row_starts + 1
+        self.in_row, self.row_starts = True, None
 
-def ground(spec: FieldSpec, data: Any, text: str) -> Ground:
+    def end_rows(self) -> None:
+        self.in_row, self.row_starts, self.rows_end = False, None, 0
+
+
+def ground(spec: FieldSpec, data: Any, text: str, *, bare: bool = False) -> Ground:
     """Look for every stated and grounded value of `data` in the document.
 
-    `data` is the schema's model as plain Python values (dates and decimals as such). The result's
-    data holds each grounded value alone, without its quote.
+    `data` is the schema's model as plain Python values (dates and decimals may be such, or as in
+    JSON). A grounded value must bring its quote, unless `bare`: what people write has none.
     """
-    document = _Document(text)
-    plain = _ground(spec, data, "", document)
-    return Ground(plain, tuple(document.evidence), tuple(document.errors))
+    document = _Document(text, bare)
+    _ground(spec, data, "", document)
+    return Ground(tuple(document.evidence), tuple(document.errors))
 
 
-def _ground(spec: FieldSpec, value: Any, path: str, document: _Document) -> Any:
+def _ground(spec: FieldSpec, value: Any, path: str, document: _Document) -> None:
     if value is None:
-        return None
+        return
     if spec.quoted:
-        return _quoted(spec, value, path, document)
-    if spec.parts is not None:
-        parts = dict(spec.parts)
-        return {
-            name: _ground(parts[name], part, _joined(path, name), document)
-            if name in parts
-            else part
-            for name, part in value.items()
-        }
-    if spec.element is not None:
-        element = spec.element
-        return [
-            _ground(element, one, _joined(path, str(place)), document)
-            for place, one in enumerate(value)
-        ]
-    if spec.stated is not None and value not in spec.stated.unless:
+        _quoted(spec, value, path, document)
+    elif spec.parts is not None:
+        for name, part in spec.parts:
+            _ground(part, value.get(name), _joined(path, name), document)
+    elif spec.element is not None:
+        _ground_rows(spec.element, value, path, document)
+    elif spec.stated is not None and value not in spec.stated.unless:
         _stated(spec, value, path, document)
-    return value
+
+
+def _ground_rows(element: FieldSpec, rows: Iterable[Any], path: str, document: _Document) -> None:
+    for place, row in enumerate(rows):
+        document.begin_row()
+        _ground(element, row, _joined(path, str(place)), document)
+    document.end_rows()
 
 
 def _joined(path: str, name: str) -> str:
@@ -105,9 +95,11 @@ def _joined(path: str, name: str) -> str:
 
 
 def _stated(spec: FieldSpec, value: Any, path: str, document: _Document) -> None:
-    found = _likeliest(_places(spec, value, document), path, document.text)
+    found = _likeliest(_places(spec, value, document), path, document)
     if found is not None:
         document.evidence.append(Evidence(path, *found))
+        if document.in_row and document.row_starts is None:
+            document.row_starts = found[0]
         return
     document.errors.append(
         FieldError(
@@ -118,10 +110,11 @@ def _stated(spec: FieldSpec, value: Any, path: str, document: _Document) -> None
     )
 
 
-def _quoted(spec: FieldSpec, value: Mapping[str, Any], path: str, document: _Document) -> Any:
-    quote, said = str(value["quote"]), value["value"]
-    found = _quote_place(spec, quote, document)
-    if found is None:
+def _quoted(spec: FieldSpec, value: Mapping[str, Any], path: str, document: _Document) -> None:
+    quote, said = str(value["quote"]).strip(), value["value"]
+    if not quote and document.bare:
+        _bare(spec, said, path, document)
+    elif (found := _quote_place(spec, quote, document)) is None:
         document.errors.append(
             FieldError(
                 path,
@@ -135,14 +128,20 @@ def _quoted(spec: FieldSpec, value: Mapping[str, Any], path: str, document: _Doc
         )
     else:
         document.evidence.append(Evidence(path, *found))
-    # a list or an object under one quote is plain within
-    return said
+
+
+def _bare(spec: FieldSpec, said: Any, path: str, document: _Document) -> None:
+    """A value that a person wrote: found where that is possible, else taken at their word."""
+    if not _is_judged(spec, said):
+        _stated(spec, said, path, document)
 
 
 def _quote_place(spec: FieldSpec, quote: str, document: _Document) -> tuple[int, int, How] | None:
-    start = document.text.find(quote.strip())
-    if start >= 0 and quote.strip():
-        return start, start + len(quote.strip()), How.EXACT
+    if not quote:
+        return None
+    start = document.text.find(quote)
+    if start >= 0:
+        return start, start + len(quote), How.EXACT
     for span in document.folded.places(quote, whole=False):
         return *span, How.NORMALISED
     if spec.compare is Compare.PROSE:
@@ -153,11 +152,13 @@ def _quote_place(spec: FieldSpec, quote: str, document: _Document) -> tuple[int,
 
 def _follows(spec: FieldSpec, value: Any, quote: str) -> bool:
     """Whether a value stands in its quote; what is judged or worded anew cannot be told by that."""
+    return _is_judged(spec, value) or any(True for _ in _places(spec, value, _Document(quote)))
+
+
+def _is_judged(spec: FieldSpec, value: Any) -> bool:
     if value is None or spec.compare in (Compare.PROSE, Compare.CHOICE):
         return True
-    if spec.parts is not None or spec.element is not None:
-        return True
-    return any(True for _ in _places(spec, value, _Document(quote)))
+    return spec.parts is not None or spec.element is not None
 
 
 # Where a value stands
@@ -228,20 +229,34 @@ def _day(value: Any) -> date | None:
 
 
 def _likeliest(
-    places: Iterator[tuple[int, int, How]], path: str, text: str
+    places: Iterator[tuple[int, int, How]], path: str, document: _Document
 ) -> tuple[int, int, How] | None:
-    """Of several places, one whose line names the field, else the first."""
+    """Of several places the one that fits best, of equals the first.
+
+    In a list that is the first place after the last element's, then what is nearest to the
+    element's own line; elsewhere one whose line names the field.
+    """
     found = list(islice(places, PLACES_MAX))
     if len(found) < 2:  # noqa: PLR2004 - a choice
         return found[0] if found else None
-    names = [name for name in path.rpartition(".")[2].casefold().split("_") if name]
+    if not document.in_row:
+        names = [name for name in path.rpartition(".")[2].casefold().split("_") if name]
+        return max(found, key=lambda place: _names_before(place[0], names, document.text))
+    if document.row_starts is None:
+        return min(found, key=lambda place: place[0] < document.rows_end)
+    return min(found, key=partial(_rows_apart, document))
 
-    def named(place: tuple[int, int, How]) -> int:
-        begin = text.rfind("\n", 0, place[0]) + 1
-        line = text[begin : place[0]].casefold()
-        return sum(name in line for name in names)
 
-    return max(found, key=named)  # the first of equals
+def _names_before(start: int, names: Iterable[str], text: str) -> int:
+    line = text[text.rfind("\n", 0, start) + 1 : start].casefold()
+    return sum(name in line for name in names)
+
+
+def _rows_apart(document: _Document, place: tuple[int, int, How]) -> tuple[int, int]:
+    """How far a place is from its row: lines between them, then characters, what follows first."""
+    row, start = document.row_starts or 0, place[0]
+    lines = document.text.count("\n", min(row, start), max(row, start))
+    return lines, start - row if start >= row else (row - start) + len(document.text)
 
 
 def _shown(value: Any) -> str:

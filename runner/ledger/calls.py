@@ -9,7 +9,9 @@ from pydantic_core import to_json
 from sqlalchemy import Connection, Select, select
 
 from runner.ledger import blobs
+from runner.ledger.evidence import read_evidence
 from runner.ledger.tables import attempt, batch, document, event, record, source
+from runner.model import Evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,9 @@ class DocumentView:
     text: str | None
     data: Any
     flags: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
     model: str | None
+    prompt_id: str | None  # of the record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +219,7 @@ def view_document(connection: Connection, document_id: str) -> DocumentView:
     own = {
         name: row[document.c[name]]
         for name in DocumentView.__slots__
-        if name in document.c and name != "cost_nusd"
+        if name in document.c and name not in ("cost_nusd", "prompt_id")
     }
     data_json = row[record.c.data_json]
     return DocumentView(
@@ -227,7 +231,9 @@ def view_document(connection: Connection, document_id: str) -> DocumentView:
         text=None if text is None else text.decode(),
         data=None if data_json is None else json.loads(data_json),
         flags=tuple(json.loads(row[record.c.flags_json] or "[]")),
+        evidence=read_evidence(row[record.c.evidence_json]),
         model=row[record.c.model],
+        prompt_id=row[record.c.prompt_id],
     )
 
 

@@ -17,6 +17,7 @@ from runner.ledger import blobs
 from runner.ledger.alerts import is_mostly_spent
 from runner.ledger.dialect import insert_new
 from runner.ledger.events import note
+from runner.ledger.evidence import written_evidence
 from runner.ledger.keypauses import Told, conclude_probes
 from runner.ledger.money import move_money, scopes_of
 from runner.ledger.sampling import RUN, is_sampled
@@ -450,6 +451,7 @@ def _record_row(one: Finish, outcome: Done | Review, row: Any) -> dict[str, Any]
         "attempt_id": one.settlement.attempt_id if one.settlement else "",
         "data_json": outcome.data_json,
         "flags_json": json.dumps(outcome.flags),
+        "evidence_json": written_evidence(outcome.evidence),
         "sampled": _is_drawn(one, row),
         "model": one.model,
         "prompt_id": one.prompt_id,

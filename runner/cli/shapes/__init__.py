@@ -21,7 +21,7 @@ from runner.ledger.money import Day, larger_limit_nusd
 from runner.ledger.standing import BatchStanding, QueueStanding
 from runner.ledger.workers import WorkerRow
 from runner.limiter.use import LaneUse
-from runner.model import BatchState, DocumentState
+from runner.model import BatchState, DocumentState, How
 
 # a worker beats every 3 s; one that has not for this long is taken for lost when looked at
 LOST_AFTER_S = 10.0
@@ -388,6 +388,15 @@ class EventShape(Shape):
         return cls(at=iso(row.at_us), kind=row.kind, message=row.message)
 
 
+class EvidenceShape(Shape):
+    """Where in the text a value stands: characters `start` up to, not with, `end`."""
+
+    path: str
+    start: int
+    end: int
+    how: How
+
+
 class DocumentShape(Shape):
     """`show` and `dead show`: one document with all that is known of it."""
 
@@ -408,8 +417,10 @@ class DocumentShape(Shape):
     due: str | None  # when it may be tried again, while it waits
     finished: str | None
     model: str | None
+    prompt_id: str | None
     flags: tuple[str, ...]
     data: Any
+    evidence: tuple[EvidenceShape, ...]
     text: str | None
     trace_id: str
     calls: tuple[CallShape, ...]
@@ -438,8 +449,13 @@ class DocumentShape(Shape):
             due=iso(view.due_us) if view.state == DocumentState.QUEUED else None,
             finished=as_iso(view.finished_us),
             model=view.model,
+            prompt_id=view.prompt_id,
             flags=view.flags,
             data=view.data,
+            evidence=tuple(
+                EvidenceShape(path=one.path, start=one.start, end=one.end, how=one.how)
+                for one in view.evidence
+            ),
             text=view.text,
             trace_id=trace_id(view.id),
             calls=tuple(CallShape.of(row) for row in calls),

@@ -1,0 +1,1 @@
+"""The mathematics of evaluation, pure: comparing, counting, intervals, verdicts and alarms."""

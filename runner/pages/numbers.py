@@ -1,0 +1,54 @@
+"""How pages write amounts, times and plain data: the filters of every template."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from runner.budget import format_usd
+
+NOTHING = "\u2013"
+
+
+def usd(nusd: int | None) -> str:
+    """Nano-dollars; a price nobody knows is said to be unknown."""
+    return "unknown" if nusd is None else format_usd(nusd)
+
+
+def moment(us: int | None) -> str:
+    """A time in microseconds since the epoch, to the second, in UTC."""
+    if us is None:
+        return NOTHING
+    return f"{datetime.fromtimestamp(us / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def seconds(us: int | None) -> str:
+    """A span in microseconds."""
+    return NOTHING if us is None else f"{us / 1e6:,.3f} s"
+
+
+def count(number: int | None) -> str:
+    """A whole number with its thousands apart."""
+    return NOTHING if number is None else f"{number:,}"
+
+
+def percent(share: float | None) -> str:
+    """A share of 1."""
+    return NOTHING if share is None else f"{100 * share:.1f} %"
+
+
+def value(data: Any) -> str:
+    """A value of a record as a person reads it."""
+    if data is None:
+        return "null"
+    return data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+
+
+FILTERS: Mapping[str, Callable[..., str]] = {
+    "usd": usd,
+    "moment": moment,
+    "seconds": seconds,
+    "count": count,
+    "percent": percent,
+    "value": value,
+}
