@@ -9,8 +9,8 @@ from typing import Any
 from runner.errors import JobError, UsageError
 from runner.job import Job
 from runner.ledger.reviews import Waiting
-from runner.model import Failure, Fault, FieldError
-from runner.validate import validate
+from runner.model import Evidence, Failure, Fault, FieldError
+from runner.validate import Validated, validate
 
 # data that is valid by the schema, and that only the job's checks, or its evidence, speak against
 OVERRULABLE = frozenset({Fault.CHECK_FAILED, Fault.NOT_GROUNDED})
@@ -36,84 +36,59 @@ class Corrected:
     """What a record becomes."""
 
     data_json: str
-    evidence_json: str | None
+    evidence: tuple[Evidence, ...]
     flags: tuple[str, ...]
 
 
 def corrected_record(
     looked_at: Waiting, data_json: str, *, job: Job, text: str | None, despite_checks: bool
 ) -> Corrected:
-    """The record that a correction makes, valid by the job's schema and checks.
+    """The record that a correction makes: valid by the job's schema, its document and its checks.
 
     With `despite_checks` only the schema is insisted on, and the record is flagged. `text` is the
     document's; none once it was removed. Raises CorrectionError when the data is not valid,
     JobError when a check of the job breaks on it, UsageError when the correction changes nothing.
     """
-    valid_json, flags = _validated(
-        looked_at, data_json, job=job, text=text, despite_checks=despite_checks
-    )
-    if _equal(valid_json, looked_at.data_json):
-        raise UsageError(
-            f"document {looked_at.document_id}: the correction says what the record says already; "
-            f"`runner review accept {looked_at.document_id}` tells that it is right"
-        )
-    return Corrected(valid_json, _kept_evidence(looked_at, valid_json), flags)
-
-
-def _validated(
-    looked_at: Waiting, data_json: str, *, job: Job, text: str | None, despite_checks: bool
-) -> tuple[str, tuple[str, ...]]:
     if text is None and not despite_checks:
         raise UsageError(
             f"document {looked_at.document_id} has no text any more, so that nothing can be "
             "checked against it; --despite-checks takes the correction all the same"
         )
+    corrected = _valid(looked_at, data_json, job=job, text=text, despite_checks=despite_checks)
+    if _equal(corrected.data_json, looked_at.data_json):
+        raise UsageError(
+            f"document {looked_at.document_id}: the correction says what the record says already; "
+            f"`runner review accept {looked_at.document_id}` tells that it is right"
+        )
+    return corrected
+
+
+def _valid(
+    looked_at: Waiting, data_json: str, *, job: Job, text: str | None, despite_checks: bool
+) -> Corrected:
     try:
         judged = validate(
             data_json,
             schema=job.schema,
             checks=job.checks if text is not None else (),
             document=text or "",
+            bare=True,
         )
     except Exception as error:
         raise JobError(
             f"a check of job {looked_at.job} failed on the correction with "
             f"{type(error).__name__}: {error}; mend the check and correct again"
         ) from error
-    if not isinstance(judged, Failure):
-        return judged.data_json, () if text is not None else (DESPITE_CHECKS,)
+    if isinstance(judged, Validated):
+        flags = () if text is not None else (DESPITE_CHECKS,)
+        return Corrected(judged.data_json, judged.evidence, flags)
     if despite_checks and judged.fault in OVERRULABLE and judged.data_json is not None:
-        return judged.data_json, (DESPITE_CHECKS,)
+        return Corrected(judged.data_json, judged.evidence, (DESPITE_CHECKS,))
     raise CorrectionError(looked_at.document_id, judged)
 
 
 def _equal(one_json: str, other_json: str | None) -> bool:
     return other_json is not None and json.loads(one_json) == json.loads(other_json)
-
-
-def _kept_evidence(looked_at: Waiting, data_json: str) -> str | None:
-    """The evidence of what the correction left as it was."""
-    if looked_at.evidence_json is None or looked_at.data_json is None:
-        return None
-    before, after = json.loads(looked_at.data_json), json.loads(data_json)
-    kept = [
-        one
-        for one in json.loads(looked_at.evidence_json)
-        if _at(before, one["path"]) == _at(after, one["path"])
-    ]
-    return json.dumps(kept)
-
-
-def _at(data: Any, path: str) -> Any:
-    """The value at a path of dots and indices; None where there is none."""
-    for name in path.split("."):
-        if isinstance(data, dict):
-            data = data.get(name)
-        elif isinstance(data, list) and name.isdecimal() and int(name) < len(data):
-            data = data[int(name)]
-        else:
-            return None
-    return data
 
 
 def with_values(
@@ -130,11 +105,11 @@ def with_values(
         place = changed
         for depth, name in enumerate(way):
             place = _step(place, name, ".".join(way[: depth + 1]))
-        value = read(typed, _at(place, last))
         if isinstance(place, dict):
-            place[last] = value
+            place[last] = read(typed, place.get(last))
         elif isinstance(place, list) and last.isdecimal() and int(last) <= len(place):
-            place[int(last) : int(last) + 1] = [value]
+            here = slice(int(last), int(last) + 1)
+            place[here] = [read(typed, *place[here] or [None])]
         else:
             raise UsageError(f"{path!r} leads nowhere in the record: {_shape_of(place)}")
     return changed

@@ -126,7 +126,7 @@ def correct(
     decision = replace(
         _decision(ledger, looked_at, Decided.CORRECTED, by),
         data_json=corrected.data_json,
-        evidence_json=corrected.evidence_json,
+        evidence=corrected.evidence,
         flags=corrected.flags,
     )
     return _write(ledger, [decision])

@@ -1,8 +1,8 @@
 """The commands of the review queue, over a real ledger, and once over the whole road."""
 
-import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from runner.cli.shapes import review as review_shapes
 from runner.cli.shapes.base import Shape
 from runner.ledger.submission import Batch
 from runner.ledger.work import load
-from runner.model import Dead, Done, Failure, Fault, FieldError, Outcome, Review
+from runner.model import Dead, Done, Evidence, Failure, Fault, FieldError, How, Outcome, Review
 from runner.pinned import PinnedJobs
 from runner.testing.control import ProviderProcess
 from tests.command_lines import RUNNER, Ended, call, clean_env
@@ -121,17 +121,16 @@ def test_what_waits_is_listed_oldest_first_and_counted(world: Home) -> None:
 
 
 def test_a_record_is_shown_with_what_speaks_against_it_and_what_to_type(world: Home) -> None:
-    world.through(TEXT)
-    evidence = json.dumps([{"path": "total", "start": 13, "end": 15, "how": "exact"}])
-    world.sql("UPDATE record SET evidence_json = :evidence", evidence=evidence)
+    there = Evidence("total", 13, 15, How.EXACT)
+    world.through(TEXT, outcome=replace(WRONG, evidence=(there,)))
     printed = world.json("review", "show", TEXT)
     assert_closed(review_shapes.ReviewShape, printed)
-    assert_closed(review_shapes.EvidenceShape, printed["evidence"][0])
+    assert_closed(shapes.EvidenceShape, printed["evidence"][0])
     assert_closed(shapes.CallShape, printed["calls"][0])
     assert (printed["data"], printed["text"]) == ({"total": -5}, TEXT)
-    assert printed["evidence"][0]["quote"] == "-5"
     people = world.call("review", "show", TEXT)
     assert "total  is below 0" in people.out
+    assert "total  line 2: -5" in people.out
     assert "1  first\n2  Total: -5 \n3  last" in people.out
     assert f"runner review accept {printed['document_id']}" in people.err
     assert "\x1b" not in people.out

@@ -34,10 +34,12 @@ from runner.model import (
     Decided,
     DocumentState,
     Done,
+    Evidence,
     Failure,
     Fault,
     FieldError,
     History,
+    How,
     Outcome,
     Review,
     Stratum,
@@ -110,6 +112,11 @@ def record_of(world: World, document_id: str) -> tuple[Any, tuple[str, ...]]:
     with world.ledger.snapshot() as connection:
         view = view_document(connection, document_id)
     return view.data, view.flags
+
+
+def evidence_of(world: World, document_id: str) -> tuple[Evidence, ...]:
+    with world.ledger.snapshot() as connection:
+        return view_document(connection, document_id).evidence
 
 
 def review_rows(world: World) -> list[Any]:
@@ -202,10 +209,12 @@ def test_an_accepted_record_is_done_as_it_was(world: World) -> None:
 def test_a_corrected_record_is_done_with_the_new_data_and_the_old_is_history(world: World) -> None:
     batch = through(world, "one")
     (id_,) = ids_of(world, batch)
-    changes = {"data_json": '{"a":3}', "evidence_json": "[]", "flags": ("overruled",)}
+    there = Evidence("a", 1, 2, How.EXACT)
+    changes = {"data_json": '{"a":3}', "evidence": (there,), "flags": ("overruled",)}
     assert decide_one(world, id_, Decided.CORRECTED, **changes) is None
     assert world.row(id_).state == DocumentState.DONE
     assert record_of(world, id_) == ({"a": 3}, ("repaired", "corrected", "overruled"))
+    assert evidence_of(world, id_) == (there,)
     (found,) = review_rows(world)
     assert (found.was_wrong, found.before_json, found.after_json) == (True, '{"a":2}', '{"a":3}')
 

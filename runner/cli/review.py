@@ -7,17 +7,16 @@ import click
 
 from runner.cli.calls import say_calls
 from runner.cli.commands import Command, LazyGroup, json_option
-from runner.cli.excerpts import excerpt, line_number
+from runner.cli.excerpts import excerpt
 from runner.cli.lookup import find_document
 from runner.cli.session import Session, find_batch, pass_session
 from runner.cli.shapes.review import (
-    EvidenceShape,
     ReviewedShape,
     ReviewListShape,
     ReviewShape,
     WaitingShape,
 )
-from runner.cli.show import TEXT_CHARS_MAX
+from runner.cli.show import TEXT_CHARS_MAX, say_evidence
 from runner.cli.tables import Column, say_table
 from runner.cli.terminal import lines_of, say, say_json, talk
 from runner.cli.wording import several, short_time
@@ -161,7 +160,7 @@ def _say_review(shape: ReviewShape, *, full: bool) -> None:
         say("\nno record: nobody knows whether its last call was answered")
     else:
         say("\nrecord\n" + json.dumps(shape.data, indent=2, ensure_ascii=False))
-    _say_evidence(shape)
+    say_evidence(shape.evidence, shape.text)
     _say_text(shape, full=full)
     if shape.calls:
         say("\ncalls")
@@ -185,37 +184,18 @@ def _facts(shape: ReviewShape) -> list[tuple[str, object]]:
     ]
 
 
-def _say_evidence(shape: ReviewShape) -> None:
-    if shape.evidence and shape.text is not None:
-        text = shape.text
-        say("\nevidence")
-        columns = (
-            *(Column("field"), Column("line", right=True), Column("found"), Column("words")),
-        )
-        say_table(
-            columns,
-            [
-                (one.path, line_number(text, one.start), one.how, one.quote)
-                for one in shape.evidence
-            ],
-        )
-
-
 def _say_text(shape: ReviewShape, *, full: bool) -> None:
     if shape.text is None:
         say("\nthe text was removed")
     elif shape.evidence and not full:
         doubted = {error.path for error in shape.errors}
         places = [one for one in shape.evidence if one.path in doubted] or list(shape.evidence)
-        say("\ntext around it\n" + "\n".join(excerpt(shape.text, _spans(places))))
+        spans = [(one.start, one.end) for one in places]
+        say("\ntext around it\n" + "\n".join(excerpt(shape.text, spans)))
     else:
         cut = shape.text if full else shape.text[:TEXT_CHARS_MAX]
         rest = len(shape.text) - len(cut)
         say("\ntext\n" + cut + (f"\n… {rest:,} more characters: --full shows them" if rest else ""))
-
-
-def _spans(places: Sequence[EvidenceShape]) -> list[tuple[int, int]]:
-    return [(one.start, one.end) for one in places]
 
 
 def _past(past: ReviewedShape) -> str:

@@ -21,9 +21,18 @@ from sqlalchemy import (
 
 from runner.ledger.deadletters import Pins, new_life
 from runner.ledger.events import note
+from runner.ledger.evidence import read_evidence, written_evidence
 from runner.ledger.sampling import KEPT, RUN, last_decision
 from runner.ledger.tables import batch, document, record, review, source
-from runner.model import BatchState, DeadReason, Decided, DocumentState, FieldError, Stratum
+from runner.model import (
+    BatchState,
+    DeadReason,
+    Decided,
+    DocumentState,
+    Evidence,
+    FieldError,
+    Stratum,
+)
 
 SIGNATURE_CHARS_MAX = 160
 
@@ -55,7 +64,7 @@ class Waiting:
     errors: tuple[FieldError, ...]
     data_json: str | None  # none: the end of its call is unknown, and nobody has an answer
     flags: tuple[str, ...]
-    evidence_json: str | None
+    evidence: tuple[Evidence, ...]
     attempt_id: str  # of the record: a person decides on the one that was looked at
     model: str
     prompt_id: str
@@ -155,6 +164,7 @@ def _waiting(row: Row[Any]) -> Waiting:
             "batch_state": BatchState(row.batch_state),
             "errors": tuple(FieldError(*pair) for pair in errors),
             "flags": tuple(json.loads(values.pop("flags_json"))),
+            "evidence": read_evidence(values.pop("evidence_json")),
         }
     )
 
@@ -169,7 +179,7 @@ class Decision:
     now_us: int
     attempt_id: str | None = None  # of the record that was looked at; none: whichever there is
     data_json: str | None = None  # of a correction
-    evidence_json: str | None = None  # of a correction
+    evidence: tuple[Evidence, ...] = ()  # of a correction
     flags: tuple[str, ...] = ()  # of a correction: what else is to be known of it
     note: str | None = None
     pins: Pins | None = None  # of another run: ask with these instead
@@ -253,7 +263,7 @@ def _keep(connection: Connection, one: Decision, waiting: Waiting) -> None:
     flags = tuple(dict.fromkeys((*waiting.flags, one.decided.value, *one.flags)))
     values: dict[str, Any] = {"flags_json": json.dumps(flags)}
     if one.decided is Decided.CORRECTED:
-        values |= {"data_json": one.data_json, "evidence_json": one.evidence_json}
+        values |= {"data_json": one.data_json, "evidence_json": written_evidence(one.evidence)}
     connection.execute(update(record).where(record.c.document_id == one.document_id).values(values))
     connection.execute(
         update(document)

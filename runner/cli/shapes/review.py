@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Self
 
-from runner.cli.shapes import CallShape
+from runner.cli.shapes import CallShape, EvidenceShape
 from runner.cli.shapes.base import Shape
 from runner.cli.wording import iso
 from runner.ledger.calls import AttemptRow
@@ -62,16 +62,6 @@ class ReviewListShape(Shape):
     reviews: tuple[WaitingShape, ...]
 
 
-class EvidenceShape(Shape):
-    """Where a value of a record stands in the text: characters `start` up to, not with, `end`."""
-
-    path: str
-    start: int
-    end: int
-    how: str
-    quote: str
-
-
 class ReviewedShape(Shape):
     """A decision of the past."""
 
@@ -113,12 +103,11 @@ class ReviewShape(WaitingShape):
         history: Sequence[Reviewed],
     ) -> Self:
         """A record with its document's text, calls and past."""
-        evidence = json.loads(one.evidence_json or "[]")
         return cls(
             **_waiting_fields(one),
             evidence=tuple(
-                EvidenceShape(**place, quote=(text or "")[place["start"] : place["end"]])
-                for place in evidence
+                EvidenceShape(path=place.path, start=place.start, end=place.end, how=place.how)
+                for place in one.evidence
             ),
             text=text,
             calls=tuple(CallShape.of(row) for row in calls),
