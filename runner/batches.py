@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 from runner.budget import PriceList, nusd_to_usd, usd_to_nusd
 from runner.config import ModelSettings, Settings
-from runner.errors import NotFoundError, UsageError
+from runner.errors import JobError, NotFoundError, UsageError
 from runner.exporters import ResultError, ResultLine
 from runner.keys import batch_key, trace_id
 from runner.ledger import Ledger, pausing
 from runner.ledger.deadletters import DeadFilter, Pins, list_dead, retry_dead
 from runner.ledger.results import Result, results
+from runner.ledger.secondreads import SecondPin
 from runner.ledger.standing import BatchStanding, batch_standing
 from runner.ledger.submission import (
     Batch,
@@ -104,6 +105,7 @@ def plan(request: Request, jobs: PinnedJobs) -> tuple[BatchPlan, Pinned]:
             prompt_version=pinned.prompt.version,
             prompt_id=pinned.prompt_id,
             models=pinned.models,
+            second_read=_second_pin(pinned, jobs),
             options=options,
             simulated=request.simulate,
             weight=request.weight,
@@ -111,6 +113,31 @@ def plan(request: Request, jobs: PinnedJobs) -> tuple[BatchPlan, Pinned]:
             pinned=frozenset(name for name, was_asked in asked.items() if was_asked),
         ),
         pinned,
+    )
+
+
+def _second_pin(pinned: Pinned, jobs: PinnedJobs) -> SecondPin | None:
+    """What the job's second reads are made with: pinned with the batch, as the first ones are."""
+    wanted = pinned.job.second_read
+    if wanted is None:
+        return None
+    second = jobs.live(
+        pinned.name,
+        version=wanted.prompt or pinned.prompt.version,
+        models=wanted.models or pinned.models,
+    )
+    if second.prompt_id == pinned.prompt_id:
+        raise JobError(
+            f"job {pinned.name}: its second read would ask exactly as the first does "
+            f"({pinned.prompt.version}, {', '.join(pinned.models)}): name another prompt or model "
+            "in `second_read`"
+        )
+    return SecondPin(
+        prompt_version=second.prompt.version,
+        prompt_id=second.prompt_id,
+        models=second.models,
+        percent=wanted.percent,
+        doubtful=wanted.doubtful,
     )
 
 

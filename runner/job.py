@@ -14,6 +14,32 @@ Check = Callable[[Any, str], Iterable[FieldError]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecondRead:
+    """A second, differently shaped read of some good answers; what differs waits for a person.
+
+    `prompt` is another version of the job's prompt, `models` another ladder; at least one of them
+    must be given. Read twice are `percent` of the documents, chosen by their content, and with
+    `doubtful` every answer that was repaired, asked for again for its ground or checks, given by a
+    later model of the ladder, or has evidence that is only nearly in the document.
+    Raises JobError when it would be the same read again, or of no document.
+    """
+
+    prompt: str | None = None
+    models: tuple[str, ...] = ()
+    percent: float = 0.0
+    doubtful: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a second read that could tell nothing."""
+        if self.prompt is None and not self.models:
+            raise JobError("a second read needs another `prompt` or other `models` than the first")
+        if not 0 <= self.percent <= 100:  # noqa: PLR2004 - per cent
+            raise JobError(f"percent of a second read must be 0 to 100, not {self.percent}")
+        if not self.percent and not self.doubtful:
+            raise JobError("a second read of 0 percent and of no doubtful answer reads nothing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A kind of extraction.
 
@@ -33,6 +59,7 @@ class Job:
     on_ambiguous: Literal["retry", "review"] = "retry"
     ceiling_usd: float | None = None  # of a document; none: the general one of runner.toml
     audit_percent: float | None = None  # of done documents, for a person; none: the general share
+    second_read: SecondRead | None = None
 
     def __post_init__(self) -> None:
         """Refuse limits that could never finish a document."""

@@ -68,6 +68,7 @@ class Fault(StrEnum):
     SCHEMA_INVALID = "schema_invalid"
     NOT_GROUNDED = "not_grounded"
     CHECK_FAILED = "check_failed"
+    SECOND_READ_DIFFERS = "second_read_differs"
     INTERNAL_ERROR = "internal_error"
     WORKER_LOST = "worker_lost"
     POISON = "poison"
@@ -112,6 +113,12 @@ class Decided(StrEnum):
     CORRECTED = "corrected"
     REJECTED = "rejected"
     AGAIN = "again"
+
+
+class ReviewReason(StrEnum):
+    """Why a document waits for a person, beyond the fault that ended it."""
+
+    SECOND_READ_FAILED = "second_read_failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +228,25 @@ class Done:
     evidence: tuple[Evidence, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstRead:
+    """A good answer that a second read is to confirm, as its record will have it."""
+
+    data_json: str
+    flags: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    attempt_id: str
+    model: str
+    prompt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """The document has a good answer, and goes back to the queue for a second read."""
+
+    first: FirstRead
+
+
 @dataclass(frozen=True, slots=True)
 class Again:
     """The document goes back to the queue, due after `delay_s` seconds."""
@@ -257,7 +283,7 @@ class Dead:
     alike_pauses: bool = False
 
 
-Outcome = Done | Again | Review | Dead
+Outcome = Done | Unconfirmed | Again | Review | Dead
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from runner import secondread
 from runner.budget import PriceList, ceiling_nusd, day_budget_nusd, format_usd
 from runner.completion import Reading, read_answer
 from runner.config import Settings
@@ -40,6 +41,7 @@ from runner.model import (
     Outcome,
     RawAnswer,
     Unanswered,
+    Unconfirmed,
 )
 from runner.pacing import Paced, Pacer
 from runner.pinned import Pinned, PinnedJobs
@@ -412,12 +414,29 @@ class Pipeline:
     ) -> None:
         outcome: Outcome
         if isinstance(verdict, Done):
-            outcome = verdict
+            outcome = self._of_good(turn, verdict)
         else:
             history = record_attempt(turn.work.history_at(self._tools.now_us()), verdict)
             outcome = decide(verdict, history, turn.pinned.policy, self._tools.rng)
+        if turn.work.first is not None:
+            schema = turn.pinned.job.schema
+            outcome = secondread.concluded(outcome, turn.work.first, schema=schema)
         settlement = self._settlement(turn, outcome, reading, unanswered, parse_us)
         await self._finish(turn, outcome, settlement=settlement)
+
+    def _of_good(self, turn: Turn, done: Done) -> Done | Unconfirmed:
+        second = turn.work.second
+        if turn.work.first is not None or second is None:
+            return done
+        if not secondread.is_wanted(second, done, turn.work):
+            return done
+        assert turn.attempt_id is not None
+        return secondread.first_read(
+            done,
+            attempt_id=turn.attempt_id,
+            model=turn.model,
+            prompt_id=turn.pinned.prompt_id,
+        )
 
     def _settlement(
         self,
@@ -456,7 +475,8 @@ class Pipeline:
     async def _finish(
         self, turn: Turn, outcome: Outcome, *, settlement: Settlement | None = None
     ) -> None:
-        failure = None if isinstance(outcome, Done) else outcome.failure
+        failure = None if isinstance(outcome, Done | Unconfirmed) else outcome.failure
+        first = turn.work.first
         reach(Point.BEFORE_RECORD)
         await self._tools.ledger.write(
             finish,
@@ -467,8 +487,9 @@ class Pipeline:
                 now_us=self._tools.now_us(),
                 lease_token=turn.lease_token,
                 settlement=settlement,
-                model=turn.model,
-                prompt_id=turn.pinned.prompt_id,
+                model=turn.model if first is None else first.model,
+                prompt_id=turn.pinned.prompt_id if first is None else first.prompt_id,
+                record_attempt_id=None if first is None else first.attempt_id,
                 lane=self._lane(turn),
                 ceiling_nusd=self._ceiling_nusd(turn),
                 audit_percent=self._tools.settings.audit_percent(turn.pinned.job.audit_percent),

@@ -166,6 +166,9 @@ FAILURE_TABLE: Mapping[Fault, Rule] = MappingProxyType(
             "a quote is not in the document", _A, (Step.REASK_CHECK, Step.REVIEW)
         ),
         Fault.CHECK_FAILED: Rule("a check of the job", _A, (Step.REASK_CHECK, Step.REVIEW)),
+        Fault.SECOND_READ_DIFFERS: Rule(
+            "a second read, by another prompt or model, gives other values", _A, (Step.REVIEW,)
+        ),
         Fault.INTERNAL_ERROR: Rule(
             "any other exception",
             _D,

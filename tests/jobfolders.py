@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from runner.job import Job
+from runner.job import Job, SecondRead
 from runner.model import FieldError
 
 
@@ -58,6 +58,7 @@ def total_is_positive(found: Total, text: str) -> Iterator[FieldError]:
 JOB = Job(
     schema=Total,
     models=("small", "large"),
+    # more
     description="One number.",
     checks=(total_is_positive,),
     max_output_tokens=100,
@@ -77,11 +78,11 @@ Extract the total.
 """
 
 
-def make_job(folder: Path, name: str = "tiny") -> Path:
-    """Write the job into `folder`, with prompt v1 locked; its own folder."""
+def make_job(folder: Path, name: str = "tiny", *, extra: str = "") -> Path:
+    """Write the job into `folder`, with prompt v1 locked and `extra` said of it; its own folder."""
     job = folder / name
-    (job / "prompts").mkdir(parents=True)
-    (job / "__init__.py").write_text(CODE)
+    (job / "prompts").mkdir(parents=True, exist_ok=True)
+    (job / "__init__.py").write_text(CODE.replace("    # more\n", f"    {extra}\n"))
     (job / "prompts" / "v1.md").write_text(PROMPT)
     lock(job)
     return job

@@ -127,6 +127,7 @@ ROWS = [
     (Fault.NOT_GROUNDED, replace(ONE, check_reasks=1), LADDER, 'review not_grounded {"a":1}'),
     (Fault.CHECK_FAILED, ONE, ALONE, "again attempt on 0, reask"),
     (Fault.CHECK_FAILED, replace(ONE, check_reasks=1), LADDER, 'review check_failed {"a":1}'),
+    (Fault.SECOND_READ_DIFFERS, ONE, LADDER, 'review second_read_differs {"a":1}'),
     (Fault.CHECK_FAILED, SPENT, LADDER, 'review check_failed {"a":1}'),
     (
         Fault.INTERNAL_ERROR,

@@ -21,6 +21,7 @@ from runner.ledger.evidence import written_evidence
 from runner.ledger.keypauses import Told, conclude_probes
 from runner.ledger.money import move_money, scopes_of
 from runner.ledger.sampling import RUN, is_sampled
+from runner.ledger.secondreads import written_first
 from runner.ledger.suspicion import Ended, Suspicion, note_configuration_faults
 from runner.ledger.tables import attempt, batch, document, record
 from runner.model import (
@@ -33,9 +34,11 @@ from runner.model import (
     Done,
     Fault,
     FieldError,
+    FirstRead,
     Outcome,
     RawAnswer,
     Review,
+    Unconfirmed,
     Usage,
 )
 
@@ -126,6 +129,7 @@ class Finish:
     lane: Lane | None = None  # who was, or would have been, asked: what a key is paused by
     ceiling_nusd: int | None = None  # of the document's present life
     audit_percent: float = 0.0  # of done documents, drawn for a person's audit
+    record_attempt_id: str | None = None  # what gave its record; none: the attempt that ended
 
 
 def finish(connection: Connection, finishes: Sequence[Finish]) -> list[bool]:
@@ -277,7 +281,7 @@ def _is_charged(one: Finish) -> bool:
 
 def _fault_of(outcome: Outcome) -> tuple[Fault | None, str | None]:
     match outcome:
-        case Done():
+        case Done() | Unconfirmed():
             return None, None
         case Again(failure=failure) | Review(failure=failure) | Dead(failure=failure):
             return failure.fault, failure.message
@@ -298,6 +302,7 @@ _DOCUMENT_COLUMNS = (
     "ambiguous",
     "internal_errors",
     "reask_json",
+    "first_read_json",
     "calls",
     "cost_nusd",
     "cost_known",
@@ -354,8 +359,11 @@ def _values_of_outcome(one: Finish, row: Any) -> dict[str, Any]:
                 "message": None,
                 "signature": None,
                 "reask_json": None,
+                "first_read_json": None,
                 "finished_us": one.now_us,
             }
+        case Unconfirmed(first=first):
+            return _values_of_unconfirmed(first, one, row)
         case Again() as again:
             return _values_of_again(again, one, row)
         case Review(reason=reason, failure=failure):
@@ -373,7 +381,28 @@ def _values_of_outcome(one: Finish, row: Any) -> dict[str, Any]:
         "reason": reason,
         "message": failure.message,
         "signature": one.signature,
+        "first_read_json": None,
         "finished_us": one.now_us,
+    }
+
+
+def _values_of_unconfirmed(first: FirstRead, one: Finish, row: Any) -> dict[str, Any]:
+    """A second read begins with no re-asks behind it; calls and money count on."""
+    return {
+        "state": DocumentState.QUEUED,
+        "due_us": one.now_us,
+        "ladder_step": 0,
+        "output_doubled": False,
+        "attempts": row.attempts + 1,
+        "deferred_since_us": None,
+        "reasks": 0,
+        "check_reasks": 0,
+        "reask_json": None,
+        "first_read_json": written_first(first),
+        "reason": None,
+        "message": None,
+        "signature": None,
+        "queued_us": one.now_us,
     }
 
 
@@ -448,7 +477,8 @@ def _record_row(one: Finish, outcome: Done | Review, row: Any) -> dict[str, Any]
     return {
         "document_id": one.ticket.document_id,
         "batch_id": row.batch_id,
-        "attempt_id": one.settlement.attempt_id if one.settlement else "",
+        "attempt_id": one.record_attempt_id
+        or (one.settlement.attempt_id if one.settlement else ""),
         "data_json": outcome.data_json,
         "flags_json": json.dumps(outcome.flags),
         "evidence_json": written_evidence(outcome.evidence),

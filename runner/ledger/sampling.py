@@ -5,12 +5,12 @@ cent. So a draw can be repeated, the same text is in it whatever batch, prompt o
 and a larger share holds all of a smaller one.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
+from runner.keys import part_of_hundred
 from runner.ledger.dialect import chunks
 from runner.ledger.tables import document, record, review
 from runner.model import Decided, DocumentState
@@ -19,8 +19,7 @@ RUN = "run"  # the purpose of a batch whose records somebody uses
 
 PAGE = 1_000
 
-_SPAN = 2**64
-_SALT = b"audit"  # so that no other use of the digest is bound to this one
+SALT = "audit"
 
 # after these the document still has the record that was looked at
 KEPT = (Decided.ACCEPTED, Decided.CORRECTED)
@@ -28,8 +27,7 @@ KEPT = (Decided.ACCEPTED, Decided.CORRECTED)
 
 def is_sampled(text_digest: bytes, percent: float) -> bool:
     """Whether a document is in a sample of this share."""
-    drawn = hashlib.blake2b(text_digest, digest_size=8, salt=_SALT).digest()
-    return int.from_bytes(drawn, "big") < percent / 100 * _SPAN
+    return part_of_hundred(text_digest.hex(), salt=SALT) < percent
 
 
 def last_decision() -> ColumnElement[str]:

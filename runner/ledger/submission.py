@@ -14,6 +14,7 @@ from runner.ledger.blobs import Packed, pack
 from runner.ledger.dialect import insert_new, one_at_a_time
 from runner.ledger.events import note_documents
 from runner.ledger.money import budget_scope, set_limit
+from runner.ledger.secondreads import SecondPin, written_second_pin
 from runner.ledger.tables import batch, budget, document, source
 from runner.model import BatchState, DeadReason, DocumentState, SourceText
 
@@ -27,6 +28,7 @@ class BatchPlan:
     prompt_version: str
     prompt_id: str
     models: tuple[str, ...]
+    second_read: SecondPin | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     simulated: bool = False
     weight: int = 1
@@ -119,6 +121,7 @@ def _begin_batch(connection: Connection, plan: BatchPlan, *, now_us: int) -> Bat
             prompt_id=plan.prompt_id,
             models_json=json.dumps(plan.models),
             options_json=json.dumps(dict(plan.options), sort_keys=True),
+            second_read_json=written_second_pin(plan.second_read),
             simulated=plan.simulated,
             submitted=False,
             created_us=now_us,

@@ -11,7 +11,17 @@ from runner.lanes import Lane
 from runner.ledger.keypauses import pause_key
 from runner.ledger.pausing import pause_batch
 from runner.ledger.tables import batch, document
-from runner.model import OPEN_STATES, Again, Dead, Done, Failure, Fault, Outcome, Pauses
+from runner.model import (
+    OPEN_STATES,
+    Again,
+    Dead,
+    Done,
+    Failure,
+    Fault,
+    Outcome,
+    Pauses,
+    Unconfirmed,
+)
 
 ALIKE_PAUSES_AT = 3  # distinct documents in succession; see the failure table in ARCHITECTURE.md
 
@@ -59,7 +69,7 @@ def note_configuration_faults(
     present = dict(suspicions)
     for one in ended:
         match one.outcome:
-            case Done():
+            case Done() | Unconfirmed():
                 present[one.batch_id] = Suspicion()
             case Again(pauses=Pauses() as pauses, failure=failure):
                 _pause(connection, one, pauses, failure, now_us=now_us)

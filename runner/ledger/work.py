@@ -9,12 +9,15 @@ from sqlalchemy import Connection, select
 
 from runner.keys import Ticket
 from runner.ledger import blobs
+from runner.ledger.deadletters import Pins
+from runner.ledger.secondreads import SecondPin, read_first, read_second_pin
 from runner.ledger.tables import attempt, batch, document
 from runner.model import (
     PROVIDER_FAULTS,
     AttemptState,
     DocumentState,
     FieldError,
+    FirstRead,
     History,
     RawAnswer,
 )
@@ -51,6 +54,8 @@ class Work:
     created_us: int
     queued_us: int
     stored: StoredAnswer | None = None
+    second: SecondPin | None = None  # what its batch pinned
+    first: FirstRead | None = None  # what this turn is to confirm
 
     @property
     def repeats(self) -> bool:
@@ -78,6 +83,7 @@ def load(connection: Connection, tickets: Sequence[Ticket]) -> list[Work | None]
                 batch.c.prompt_version.label("batch_prompt_version"),
                 batch.c.prompt_id.label("batch_prompt_id"),
                 batch.c.models_json.label("batch_models_json"),
+                batch.c.second_read_json,
                 batch.c.simulated,
             )
             .join(batch, batch.c.id == document.c.batch_id)
@@ -122,13 +128,16 @@ def _stored_answers(connection: Connection, ids: list[str]) -> dict[str, StoredA
 def _work(
     row: Any, ticket: Ticket, texts: Mapping[bytes, bytes], stored: StoredAnswer | None
 ) -> Work:
+    second = read_second_pin(row.second_read_json)
+    first = read_first(row.first_read_json)
+    pins = _pins(row) if second is None or first is None else second
     return Work(
         ticket=ticket,
         batch_id=row.batch_id,
         job=row.job,
-        prompt_version=row.prompt_version or row.batch_prompt_version,
-        prompt_id=row.prompt_id or row.batch_prompt_id,
-        models=tuple(json.loads(row.models_json or row.batch_models_json)),
+        prompt_version=pins.prompt_version,
+        prompt_id=pins.prompt_id,
+        models=pins.models,
         simulated=row.simulated,
         text=texts[row.text_digest].decode(),
         history=history_of(row),
@@ -140,6 +149,16 @@ def _work(
         created_us=row.created_us,
         queued_us=row.queued_us,
         stored=stored,
+        second=second,
+        first=first,
+    )
+
+
+def _pins(row: Any) -> Pins:
+    return Pins(
+        prompt_version=row.prompt_version or row.batch_prompt_version,
+        prompt_id=row.prompt_id or row.batch_prompt_id,
+        models=tuple(json.loads(row.models_json or row.batch_models_json)),
     )
 
 
