@@ -34,7 +34,8 @@ from runner.reviews import find_waiting
 
 _HERE = "runner.cli.review"
 _DECISIONS = "runner.cli.review_decisions"
-_FIGURES = "runner.cli.review_figures"
+_SAMPLE = "runner.cli.review_sample"
+_ESTIMATE = "runner.cli.review_estimate"
 
 
 @click.group(
@@ -46,7 +47,9 @@ _FIGURES = "runner.cli.review_figures"
         "correct": (_DECISIONS, "correct", "Give a document the right record."),
         "reject": (_DECISIONS, "reject", "Make documents dead letters."),
         "again": (_DECISIONS, "again", "Ask for records anew, priced first."),
-        "sample": (_FIGURES, "sample", "Draw done documents for an audit."),
+        "sample": (_SAMPLE, "sample", "Draw done documents for an audit."),
+        "estimate": (_ESTIMATE, "estimate", "How many records are wrong, with an interval."),
+        "gold": (_SAMPLE, "gold", "Write what people confirmed as gold candidates."),
     },
 )
 def review() -> None:

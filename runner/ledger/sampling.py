@@ -16,9 +16,7 @@ from runner.ledger.tables import document, record, review
 from runner.model import Decided, DocumentState
 
 RUN = "run"  # the purpose of a batch whose records somebody uses
-
 PAGE = 1_000
-
 SALT = "audit"
 
 # after these the document still has the record that was looked at

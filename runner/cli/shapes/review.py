@@ -8,6 +8,8 @@ from typing import Any, Self
 from runner.cli.shapes import CallShape, EvidenceShape
 from runner.cli.shapes.base import Shape
 from runner.cli.wording import iso
+from runner.errorrates import ErrorRate, StratumRate
+from runner.evals.statistics import Interval
 from runner.ledger.calls import AttemptRow
 from runner.ledger.reviews import Reviewed, Waiting
 from runner.model import Decided, Stratum
@@ -140,3 +142,75 @@ class SampleShape(Shape):
     done: int
     added: int
     in_sample: int
+
+
+class StratumShape(Shape):
+    """Flagged records, or the others: how many there are, were judged and were wrong."""
+
+    records: int
+    reviewed: int
+    wrong: int
+    rate: float | None  # null: too few reviews to tell
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, found: StratumRate) -> Self:
+        """A stratum as it was counted."""
+        return cls(
+            records=found.records,
+            reviewed=found.reviewed,
+            wrong=found.wrong,
+            **_interval(found.rate),
+        )
+
+
+def _interval(rate: Interval | None) -> dict[str, float | None]:
+    if rate is None:
+        return {"rate": None, "low": None, "high": None}
+    return {"rate": rate.estimate, "low": rate.low, "high": rate.high}
+
+
+class EstimateShape(Shape):
+    """`review estimate`: shares of wrong records, with the ends of their 95 % intervals."""
+
+    batch: str | None
+    job: str | None
+    records: int
+    flagged: StratumShape
+    not_flagged: StratumShape
+    waiting: int  # drawn for an audit and not judged yet
+    rate: float | None  # of all, before anybody looked; null: too few reviews to tell
+    low: float | None
+    high: float | None
+    left_out: tuple[str, ...]  # batches of which nothing was drawn
+
+    @classmethod
+    def of(cls, found: ErrorRate, *, batch: str | None, job: str | None) -> Self:
+        """An estimate of a batch or of a job."""
+        return cls(
+            batch=batch,
+            job=job,
+            records=found.records,
+            flagged=StratumShape.of(found.flagged),
+            not_flagged=StratumShape.of(found.sampled),
+            waiting=found.waiting,
+            **_interval(found.overall),
+            left_out=found.left_out,
+        )
+
+
+class GoldLine(Shape):
+    """A line of `review gold`: a text and the record that a person says is right."""
+
+    id: str
+    text: str
+    expected: Any
+    tags: tuple[str, ...] = ("reviewed",)
+
+
+class GoldShape(Shape):
+    """`review gold`."""
+
+    file: str
+    candidates: int
