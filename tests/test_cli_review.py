@@ -1,5 +1,7 @@
 """The commands of the review queue, over a real ledger, and once over the whole road."""
 
+import json
+import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +13,7 @@ import pytest
 from runner.cli import shapes
 from runner.cli.excerpts import LINES_MAX, excerpt, line_number
 from runner.cli.exits import Exit
+from runner.cli.review_estimate import percent
 from runner.cli.shapes import review as review_shapes
 from runner.cli.shapes.base import Shape
 from runner.ledger.submission import Batch
@@ -345,6 +348,80 @@ def test_a_sample_is_drawn_once_and_audited(world: Home) -> None:
     world.json("review", "accept", "two")
     assert world.json("review", "list")["reviews"] == []
     assert world.json("show", "one")["data"] == {"total": 6}
+
+
+# ------------------------------------------------------------ estimate, gold
+
+
+def test_an_estimate_is_told_in_words_once_there_are_enough_reviews(world: Home) -> None:
+    texts = [f"text {number}" for number in range(40)]
+    world.through(*texts, outcome=Done('{"total":5}'))
+    world.through("unsure 1", "unsure 2")
+    early = world.call("review", "estimate", "june")
+    assert "no estimate of those that were not flagged: 0 of at least 30 are audited" in early.out
+    assert "`runner review sample june --percent P`" in early.out
+    world.json("review", "sample", "june", "--percent", "100")
+    world.json("review", "accept", *texts[:29])
+    still = world.call("review", "estimate", "june").out
+    assert "29 of at least 30 are audited; `runner review list june --sampled` shows 11" in still
+    assert "no estimate of the flagged ones: 0 of at least 2 are reviewed" in still
+    world.json("review", "correct", texts[29], "--set", "total=6")
+    world.json("review", "accept", "unsure 1")
+    world.json("review", "reject", "unsure 2")
+    printed = world.json("review", "estimate", "june")
+    assert_closed(review_shapes.EstimateShape, printed)
+    assert_closed(review_shapes.StratumShape, printed["flagged"])
+    assert (printed["flagged"]["rate"], printed["flagged"]["high"]) == (0.5, 0.5)
+    assert printed["not_flagged"]["rate"] == pytest.approx(1 / 30)
+    assert (printed["records"], printed["waiting"]) == (42, 10)
+    assert printed["rate"] == pytest.approx((40 / 30 + 1) / 42)
+    told = world.call("review", "estimate", "--job", "tiny").out
+    assert "Of the 40 records that were not flagged, about 3.3 % have something wrong" in told
+    assert "1 of 30 drawn at random had" in told
+    assert "Of all 42 records, as they were before anybody looked, about 5.6 %" in told
+    world.json("review", "accept", *texts[30:])
+    assert "All 40 records that were not flagged were audited: 1 had" in (
+        world.call("review", "estimate", "june").out
+    )
+
+
+def test_an_estimate_of_nothing_says_so(world: Home) -> None:
+    world.june()
+    assert world.call("review", "estimate", "june").err == "june has no records yet\n"
+    assert "name a batch" in world.refused("review", "estimate")
+    assert "name a batch" in world.refused("review", "gold", "june", "--job", "tiny")
+    assert "job nothing has no batch" in world.refused("review", "estimate", "--job", "nothing")
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [
+        *((0, "0"), (1, "100"), (0.00001, "less than 0.01"), (0.0012, "0.12")),
+        *((0.0179, "1.8"), (0.256, "26")),
+    ],
+)
+def test_shares_have_as_many_digits_as_say_something(share: float, told: str) -> None:
+    assert percent(share) == told
+
+
+def test_what_people_confirmed_becomes_gold_candidates(world: Home) -> None:
+    world.through("right", "wrong", "none")
+    world.json("review", "accept", "right")
+    world.json("review", "correct", "wrong", "--set", "total=5")
+    world.json("review", "reject", "none")
+    lines = [json.loads(line) for line in world.call("review", "gold", "june").out.splitlines()]
+    assert_closed(review_shapes.GoldLine, lines[0])
+    found = {line["text"]: (line["expected"], line["tags"]) for line in lines}
+    assert found == {
+        "right": ({"total": -5}, ["reviewed"]),
+        "wrong": ({"total": 5}, ["reviewed"]),
+    }
+    out = world.folder / "gold.jsonl"
+    printed = world.json("review", "gold", "--job", "tiny", "--out", str(out))
+    assert printed == {"file": str(out), "candidates": 2}
+    assert [json.loads(line) for line in out.read_text().splitlines()] == lines
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert "--json goes with --out FILE" in world.refused("review", "gold", "june", "--json")
 
 
 # ------------------------------------------------------------ the whole road

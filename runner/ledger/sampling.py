@@ -30,11 +30,13 @@ def is_sampled(text_digest: bytes, percent: float) -> bool:
 
 def last_decision() -> ColumnElement[str]:
     """What a person last decided of the document at hand, in a query over `document`."""
+    past = review.alias()
     last = (
-        select(review.c.decision)
-        .where(review.c.document_id == document.c.id)
-        .order_by(review.c.id.desc())
+        select(past.c.decision)
+        .where(past.c.document_id == document.c.id)
+        .order_by(past.c.id.desc())
         .limit(1)
+        .correlate(document)
         .scalar_subquery()
     )
     return func.coalesce(last, "")
