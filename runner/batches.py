@@ -78,6 +78,7 @@ class Request:
 def plan(request: Request, jobs: PinnedJobs) -> tuple[BatchPlan, Pinned]:
     """Turn a request into what the ledger pins, finding job and prompt.
 
+    A canary is pinned beside the live version, and not beside one that was asked for by name.
     Raises JobError when there is no such job, version or lock, UsageError for a bad budget.
     """
     if request.budget_usd is not None and request.budget_usd <= 0:
@@ -105,7 +106,10 @@ def plan(request: Request, jobs: PinnedJobs) -> tuple[BatchPlan, Pinned]:
             prompt_version=pinned.prompt.version,
             prompt_id=pinned.prompt_id,
             models=pinned.models,
-            second_read=_second_pin(pinned, jobs),
+            second_read=second_pin(pinned, jobs),
+            canary=None
+            if request.prompt is not None
+            else jobs.canary(request.job, models=request.models),
             options=options,
             simulated=request.simulate,
             weight=request.weight,
@@ -116,7 +120,7 @@ def plan(request: Request, jobs: PinnedJobs) -> tuple[BatchPlan, Pinned]:
     )
 
 
-def _second_pin(pinned: Pinned, jobs: PinnedJobs) -> SecondPin | None:
+def second_pin(pinned: Pinned, jobs: PinnedJobs) -> SecondPin | None:
     """What the job's second reads are made with: pinned with the batch, as the first ones are."""
     wanted = pinned.job.second_read
     if wanted is None:

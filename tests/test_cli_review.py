@@ -16,6 +16,7 @@ from runner.cli.exits import Exit
 from runner.cli.review_estimate import percent
 from runner.cli.shapes import review as review_shapes
 from runner.cli.shapes.base import Shape
+from runner.gold import read_gold
 from runner.ledger.submission import Batch
 from runner.ledger.work import load
 from runner.model import Dead, Done, Evidence, Failure, Fault, FieldError, How, Outcome, Review
@@ -420,6 +421,7 @@ def test_what_people_confirmed_becomes_gold_candidates(world: Home) -> None:
     printed = world.json("review", "gold", "--job", "tiny", "--out", str(out))
     assert printed == {"file": str(out), "candidates": 2}
     assert [json.loads(line) for line in out.read_text().splitlines()] == lines
+    assert {case.id for case in read_gold(world.folder)} == {line["id"] for line in lines}
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert "--json goes with --out FILE" in world.refused("review", "gold", "june", "--json")
 

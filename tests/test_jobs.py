@@ -11,7 +11,8 @@ from runner.errors import UnparsableError
 from runner.jsonschema import strict_schema
 from runner.loaders.kinds import kind_of, parse
 from runner.model import Failure, Fault
-from runner.prompts import load_prompt, read_lock, render, verify_lock
+from runner.promptlock import read_lock, verify_lock
+from runner.prompts import load_prompt, render
 from runner.registry import LoadedJob, load_job
 from runner.validate import Validated, validate
 

@@ -12,7 +12,7 @@ import runner.registry
 from runner.errors import JobError
 from runner.jsonschema import strict_schema
 from runner.model import Fault
-from runner.prompts import read_lock, verify_lock
+from runner.promptlock import read_lock, verify_lock
 from runner.registry import job_names, load_job
 from runner.skeleton import create_job
 from runner.validate import validate

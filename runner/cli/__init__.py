@@ -31,6 +31,7 @@ _TABLE = {
     "audit": ("runner.cli.audit", "audit", "Check that all documents and money add up."),
     "doctor": ("runner.cli.doctor", "doctor", "Check that this machine and its settings can run."),
     "new": ("runner.cli.new", "new", "Write the skeleton of a new job."),
+    "eval": ("runner.cli.evaluate", "evaluate", "Evaluate a prompt on gold documents."),
     "prompt": ("runner.cli.prompt", "prompt", "Prompt versions: list, show, lock."),
 }
 

@@ -208,6 +208,8 @@ def _limits(session: Session, asked: Asked, pinned: Pinned) -> Iterator[str]:
         yield f"ceiling_usd of job {pinned.name}"
     elif session.settings.budget.document_usd is not None:
         yield "document_usd under [budget] in runner.toml"
+    elif pinned.frozen_ceiling_usd is not None:
+        yield f"ceiling_usd of {pinned.prompt.version} in prompts.lock of job {pinned.name}"
 
 
 def refuse_unknown_prices(session: Session, models: tuple[str, ...], *, limit: str) -> None:

@@ -11,7 +11,8 @@ from statistics import NormalDist
 ALPHA = 0.05
 POWER = 0.8
 RESAMPLES = 10_000
-FLIPPED_ALL_MAX = 14  # up to so many differences, every pattern of signs is tried: 16,384
+FLIPS = 20_000
+FLIPPED_ALL_MAX = 15  # up to so many differences, every pattern of signs is tried: 32,768
 
 _CELLS_MAX = 2_000_000  # numbers drawn at once
 
@@ -91,12 +92,12 @@ def paired_bootstrap(
     return Interval(estimate=float(values.mean()), low=float(low), high=float(high))
 
 
-def sign_flips(differences: Sequence[float], *, seed: int, resamples: int = RESAMPLES) -> float:
+def sign_flips(differences: Sequence[float], *, seed: int, flips: int = FLIPS) -> float:
     """The p of "which of the two it is makes no difference", of differences, one a document.
 
     Fisher's randomisation test of matched pairs (Fisher 1935, "The Design of Experiments", section
     21): without an effect each difference could as well have had the other sign. Exact for any
-    number of documents; up to 14 of them by all patterns, else by `resamples` drawn ones, the
+    number of documents; up to 15 of them by all patterns, else by `flips` drawn ones, the
     observed one counted (Phipson and Smyth 2010). Of differences of 1, 0 and -1 it is McNemar's
     test. Two-sided.
     """
@@ -113,10 +114,10 @@ def sign_flips(differences: Sequence[float], *, seed: int, resamples: int = RESA
     rng = np.random.default_rng(seed)
     chunk = max(1, _CELLS_MAX // len(values))
     count = 0
-    for done in range(0, resamples, chunk):
-        patterns = rng.integers(2, size=(min(chunk, resamples - done), len(values)))
+    for done in range(0, flips, chunk):
+        patterns = rng.integers(2, size=(min(chunk, flips - done), len(values)))
         count += int((np.abs((2 * patterns - 1) @ values) >= extreme).sum())
-    return (1 + count) / (1 + resamples)
+    return (1 + count) / (1 + flips)
 
 
 def smallest_difference(

@@ -44,6 +44,7 @@ def confirmed(connection: Connection, scope: Scope) -> Iterator[Confirmed]:
                 last_decision().in_(KEPT),
                 document.c.state == DocumentState.DONE,
                 document.c.text_digest.is_not(None),
+                document.c.text_bytes > 0,
             )
             .order_by(review.c.id.desc())
             .limit(PAGE)

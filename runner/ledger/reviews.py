@@ -22,7 +22,7 @@ from sqlalchemy import (
 from runner.ledger.deadletters import Pins, new_life
 from runner.ledger.events import note
 from runner.ledger.evidence import read_evidence, written_evidence
-from runner.ledger.sampling import KEPT, RUN, last_decision
+from runner.ledger.sampling import KEPT, last_decision
 from runner.ledger.tables import batch, document, record, review, source
 from runner.model import (
     BatchState,
@@ -31,6 +31,7 @@ from runner.model import (
     DocumentState,
     Evidence,
     FieldError,
+    Purpose,
     Stratum,
 )
 
@@ -117,7 +118,7 @@ def _query(wanted: ReviewFilter, *, of: Table) -> Select[Any]:
     if wanted.batch_id is not None:
         query = query.where(of.c.batch_id == wanted.batch_id)
     elif not wanted.document_ids:
-        query = query.where(batch.c.purpose == RUN)
+        query = query.where(batch.c.purpose == Purpose.RUN)
     if wanted.document_ids:
         query = query.where(document.c.id.in_(wanted.document_ids))
     if wanted.reason is not None:

@@ -15,7 +15,6 @@ from runner.ledger.dialect import chunks
 from runner.ledger.tables import document, record, review
 from runner.model import Decided, DocumentState
 
-RUN = "run"  # the purpose of a batch whose records somebody uses
 PAGE = 1_000
 SALT = "audit"
 

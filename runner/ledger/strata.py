@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import ColumnElement, Connection, Integer, and_, case, cast, func, or_, select
 
-from runner.ledger.sampling import KEPT, RUN, last_decision
+from runner.ledger.sampling import KEPT, last_decision
 from runner.ledger.tables import batch, document, record, review
-from runner.model import DeadReason, Decided, DocumentState, Stratum
+from runner.model import DeadReason, Decided, DocumentState, Purpose, Stratum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,9 @@ class Scope:
         """Whether a batch is meant, in a query over `batch`."""
         if self.batch_id is not None:
             return batch.c.id == self.batch_id
-        return and_(batch.c.job == self.job, batch.c.purpose == RUN, batch.c.simulated.is_(False))
+        return and_(
+            batch.c.job == self.job, batch.c.purpose == Purpose.RUN, batch.c.simulated.is_(False)
+        )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -77,7 +77,8 @@ document = Table(
     Column("position", BigInteger, nullable=False),  # order of submission within the batch
     Column("text_digest", LargeBinary(32)),  # none when unparsable or erased
     Column("text_bytes", BigInteger, nullable=False),
-    # its own pins, when they differ from the batch's: a retry with another prompt or model
+    # its own pins, where they are not the batch's: of a canary, or of a retry with another prompt
+    # or model. They say what its next call asks with; its attempts and its record what was asked.
     Column("prompt_version", String(40)),
     Column("prompt_id", String(40)),
     Column("models_json", Text),
