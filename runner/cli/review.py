@@ -190,15 +190,19 @@ def _facts(shape: ReviewShape) -> list[tuple[str, object]]:
 def _say_text(shape: ReviewShape, *, full: bool) -> None:
     if shape.text is None:
         say("\nthe text was removed")
-    elif shape.evidence and not full:
-        doubted = {error.path for error in shape.errors}
-        places = [one for one in shape.evidence if one.path in doubted] or list(shape.evidence)
-        spans = [(one.start, one.end) for one in places]
-        say("\ntext around it\n" + "\n".join(excerpt(shape.text, spans)))
+    elif not full and (lines := _lines_around(shape, shape.text)):
+        say("\ntext around it\n" + "\n".join(lines))
     else:
         cut = shape.text if full else shape.text[:TEXT_CHARS_MAX]
         rest = len(shape.text) - len(cut)
         say("\ntext\n" + cut + (f"\n… {rest:,} more characters: --full shows them" if rest else ""))
+
+
+def _lines_around(shape: ReviewShape, text: str) -> list[str]:
+    """Where the doubtful values stand, else where any do."""
+    doubted = {error.path for error in shape.errors}
+    places = [one for one in shape.evidence if one.path in doubted] or shape.evidence
+    return excerpt(text, [(one.start, one.end) for one in places])
 
 
 def _past(past: ReviewedShape) -> str:
