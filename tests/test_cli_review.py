@@ -432,23 +432,28 @@ def test_what_people_confirmed_becomes_gold_candidates(world: Home) -> None:
 def test_what_is_unsure_and_what_is_drawn_meets_a_person_on_the_whole_road(
     road: Road, provider: ProviderProcess
 ) -> None:
+    def ask(*arguments: str) -> Any:
+        ended = call(*arguments, "--json", home=road.home, env=road.env)
+        assert ended.code == 0, ended.err
+        return ended.json()
+
     road.configure("[review]\naudit_percent = 100\n")
     provider.control(faults={"rules": [{"fault": "invented_value", "match": "."}]})
     ended = road.call("run", "invoice", str(road.write_documents(6)), "--batch", "june")
     assert ended.returncode == Exit.UNFINISHED, ended.stderr
     assert "`runner review list june`" in ended.stderr
-    waiting = road.json("review", "list", "june")
+    waiting = ask("review", "list", "june")
     assert waiting["flagged"] > 0
     assert waiting["flagged"] + waiting["sampled"] == 6
     flagged = [one for one in waiting["reviews"] if one["stratum"] == "flagged"]
     assert all(one["errors"] for one in flagged)
     provider.control(heal=True)
-    road.json("review", "again", *(one["document_id"] for one in flagged))
+    ask("review", "again", *(one["document_id"] for one in flagged))
     assert road.call("work", "--until-empty").returncode == 0
-    drawn = road.json("review", "list", "june", "--sampled")["reviews"]
+    drawn = ask("review", "list", "june", "--sampled")["reviews"]
     assert len(drawn) == 6
-    road.json("review", "accept", drawn[0]["document_id"])
-    road.json("review", "reject", drawn[1]["document_id"])
-    assert road.json("audit")["balanced"]
-    counts = road.json("status", "june")["batches"][0]
+    ask("review", "accept", drawn[0]["document_id"])
+    ask("review", "reject", drawn[1]["document_id"])
+    assert ask("audit")["balanced"]
+    counts = ask("status", "june")["batches"][0]
     assert (counts["done"], counts["review"], counts["dead"]) == (5, 0, 1)
