@@ -10,6 +10,7 @@ from runner.budget import usd_to_nusd
 from runner.cli.commands import Command, json_option, leave
 from runner.cli.evaluated import say_report
 from runner.cli.exits import Exit
+from runner.cli.opening import open_again
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes.evals import EvalShape
 from runner.cli.submission import Usd, refuse_unknown_prices
@@ -23,7 +24,7 @@ from runner.evaluation import Asked, Evaluation, Report, conclude, gold_sources,
 from runner.files import write_text
 from runner.keys import new_id
 from runner.ledger import Ledger
-from runner.ledger.submission import Batch
+from runner.ledger.submission import Batch, find_batch
 from runner.pinned import PinnedJobs
 
 CONCURRENCY = 100
@@ -148,6 +149,9 @@ def _submit(ledger: Ledger, evaluation: Evaluation) -> dict[str, Batch]:
     found: dict[str, Batch] = {}
     known = 0
     for trial in evaluation.trials:
+        with ledger.snapshot() as connection:
+            begun = find_batch(connection, trial.plan.name)
+        open_again(ledger, trial.plan, known=begun)
         done = batches.submit(ledger, trial.plan, texts)
         found[trial.plan.name] = done.batch
         known += not done.accepted

@@ -7,10 +7,11 @@ from typing import Any
 import click
 
 from runner import batches
-from runner.budget import PriceList, usd_to_nusd
+from runner.budget import PriceList
 from runner.cli.commands import Command, json_option, leave, worker_options
 from runner.cli.exits import Exit
 from runner.cli.export import check_target, export
+from runner.cli.opening import open_again
 from runner.cli.session import Session, pass_session
 from runner.cli.submission import (
     Asked,
@@ -27,11 +28,6 @@ from runner.cli.working import EXIT_OF, MAX_WAIT_S, Workers, interrupts_told, wo
 from runner.errors import UsageError
 from runner.exporters import STDOUT
 from runner.keys import content_digest
-from runner.ledger import Ledger
-from runner.ledger.control import resume_batch
-from runner.ledger.pausing import leave_past_days
-from runner.ledger.submission import Batch, open_batch
-from runner.model import BatchState
 
 
 @click.command(
@@ -92,7 +88,9 @@ def run(
             _forecast(session, planned, as_json=as_json)
             return
         with session.ledger(create=True) as ledger:
-            batch = _open(ledger, planned)
+            batch = open_again(ledger, planned.plan, known=planned.known)
+            if batch.simulated:
+                talk("simulated: answers and costs are made up, no provider is called")
             ending, why = work_on(
                 ledger,
                 batch,
@@ -183,26 +181,3 @@ def _distinct_texts(planned: Planned) -> Iterator[str | None]:
         if digest not in seen:
             seen.add(digest)
             yield one.text
-
-
-def _open(ledger: Ledger, planned: Planned) -> Batch:
-    """Begin the batch or find it again; more budget, or a new day, lets a paused one go on."""
-    more = _raises_budget(ledger, planned)
-    with ledger.transaction() as connection:
-        leave_past_days(connection, now_us=ledger.clock.us())
-        batch = open_batch(connection, planned.plan, now_us=ledger.clock.us())
-        if more:
-            resume_batch(connection, batch, budget_nusd=None, now_us=ledger.clock.us())
-    if batch.simulated:
-        talk("simulated: answers and costs are made up, no provider is called")
-    return batch
-
-
-def _raises_budget(ledger: Ledger, planned: Planned) -> bool:
-    asked, known = planned.asked.budget_usd, planned.known
-    if asked is None or known is None or known.state is not BatchState.PAUSED:
-        return False
-    if known.pause_scope is not None:
-        return False  # a key or a day holds it, which its own budget does not mend
-    before_nusd = batches.standing(ledger, known).limit_nusd
-    return before_nusd is not None and usd_to_nusd(asked) > before_nusd

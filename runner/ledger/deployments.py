@@ -57,7 +57,10 @@ class Evaluation:
 
 
 def evaluations(connection: Connection, job: str, prompt_id: str) -> list[Evaluation]:
-    """The evaluations of exactly this prompt id, the newest first, EVALUATIONS_MAX at most."""
+    """The evaluations of exactly this prompt id, the newest first, EVALUATIONS_MAX at most.
+
+    Simulated ones say nothing of a prompt and are left out.
+    """
     rows = connection.execute(
         select(eval_run)
         .where(eval_run.c.job == job, eval_run.c.prompt_id == prompt_id)
@@ -77,6 +80,7 @@ def evaluations(connection: Connection, job: str, prompt_id: str) -> list[Evalua
             created_us=row.created_us,
         )
         for row in rows
+        if not json.loads(row.summary_json).get("simulated")
     ]
 
 
