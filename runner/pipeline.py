@@ -492,6 +492,7 @@ class Pipeline:
                 record_attempt_id=None if first is None else first.attempt_id,
                 lane=self._lane(turn),
                 ceiling_nusd=self._ceiling_nusd(turn),
+                audit_percent=self._tools.settings.audit_percent(turn.pinned.job.audit_percent),
             ),
         )
         reach(Point.AFTER_RECORD)

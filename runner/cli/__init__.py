@@ -21,6 +21,11 @@ _TABLE = {
     "results": ("runner.cli.results", "results", "Write a batch's results to a file."),
     "show": ("runner.cli.show", "show", "Everything about one document."),
     "dead": ("runner.cli.dead", "dead", "Dead letters: list, show, retry, purge, export."),
+    "review": (
+        "runner.cli.review",
+        "review",
+        "Records that wait for a person: list, decide, sample, estimate.",
+    ),
     "batch": ("runner.cli.batch", "batch", "Batches: list, pause, resume, cancel."),
     "calls": ("runner.cli.calls", "calls", "Provider calls: list, show, trace."),
     "audit": ("runner.cli.audit", "audit", "Check that all documents and money add up."),

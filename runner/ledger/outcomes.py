@@ -20,6 +20,7 @@ from runner.ledger.events import note
 from runner.ledger.evidence import written_evidence
 from runner.ledger.keypauses import Told, conclude_probes
 from runner.ledger.money import move_money, scopes_of
+from runner.ledger.sampling import is_sampled
 from runner.ledger.secondreads import written_first
 from runner.ledger.suspicion import Ended, Suspicion, note_configuration_faults
 from runner.ledger.tables import attempt, batch, document, record
@@ -32,8 +33,10 @@ from runner.model import (
     DocumentState,
     Done,
     Fault,
+    FieldError,
     FirstRead,
     Outcome,
+    Purpose,
     RawAnswer,
     Review,
     Unconfirmed,
@@ -126,6 +129,7 @@ class Finish:
     prompt_id: str = ""
     lane: Lane | None = None  # who was, or would have been, asked: what a key is paused by
     ceiling_nusd: int | None = None  # of the document's present life
+    audit_percent: float = 0.0  # of done documents, drawn for a person's audit
     record_attempt_id: str | None = None  # what gave its record; none: the attempt that ended
 
 
@@ -138,6 +142,7 @@ def finish(connection: Connection, finishes: Sequence[Finish]) -> list[bool]:
                 document,
                 batch.c.state.label("batch_state"),
                 batch.c.simulated,
+                batch.c.purpose,
                 batch.c.alike_fault,
                 batch.c.alike_documents_json,
             )
@@ -364,13 +369,16 @@ def _values_of_outcome(one: Finish, row: Any) -> dict[str, Any]:
             return _values_of_again(again, one, row)
         case Review(reason=reason, failure=failure):
             state = DocumentState.REVIEW
+            reask_json = _errors_json(failure.errors)
         case Dead(reason=reason, failure=failure):
             state = DocumentState.DEAD
+            reask_json = row.reask_json
         case _:
             assert_never(one.outcome)
     return {
         "state": state,
         "attempts": row.attempts + _was_called(one),
+        "reask_json": reask_json,
         "reason": reason,
         "message": failure.message,
         "signature": one.signature,
@@ -421,7 +429,7 @@ def _values_of_again(again: Again, one: Finish, row: Any) -> dict[str, Any]:
         "check_reasks": row.check_reasks + recheck if same_model else 0,
         "ambiguous": row.ambiguous + (fault is Fault.AMBIGUOUS),
         "internal_errors": row.internal_errors + (fault is Fault.INTERNAL_ERROR),
-        "reask_json": _reask_json(again) or (row.reask_json if same_model else None),
+        "reask_json": _errors_json(again.reask) or (row.reask_json if same_model else None),
         "reason": fault,
         "message": again.failure.message,
         "signature": one.signature,
@@ -429,10 +437,8 @@ def _values_of_again(again: Again, one: Finish, row: Any) -> dict[str, Any]:
     }
 
 
-def _reask_json(again: Again) -> str | None:
-    if not again.reask:
-        return None
-    return json.dumps([(error.path, error.message) for error in again.reask])
+def _errors_json(errors: Sequence[FieldError]) -> str | None:
+    return json.dumps([(error.path, error.message) for error in errors]) if errors else None
 
 
 def _write_records(
@@ -486,8 +492,18 @@ def _record_row(
         "data_json": outcome.data_json,
         "flags_json": json.dumps(outcome.flags),
         "evidence_json": written_evidence(outcome.evidence),
+        "sampled": _is_drawn(one, row),
         "model": one.model,
         "prompt_id": asked_with,
         "latency_us": max(0, one.now_us - row.created_us),
         "created_us": one.now_us,
     }
+
+
+def _is_drawn(one: Finish, row: Any) -> bool:
+    """Whether a person audits this record, by what the document is and not by what came of it."""
+    return (
+        isinstance(one.outcome, Done)
+        and row.purpose == Purpose.RUN
+        and is_sampled(row.text_digest, one.audit_percent)
+    )

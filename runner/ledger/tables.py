@@ -99,7 +99,7 @@ document = Table(
     Column("check_reasks", Integer, nullable=False, server_default="0"),
     Column("ambiguous", Integer, nullable=False, server_default="0"),
     Column("internal_errors", Integer, nullable=False, server_default="0"),
-    Column("reask_json", Text),  # field errors that the next request shows
+    Column("reask_json", Text),  # field errors: the next request shows them, or a review does
     Column("first_read_json", Text),  # the good answer that a second read is to confirm
     # the lease
     Column("lease_token", String(40)),
