@@ -34,6 +34,14 @@ class BatchState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Purpose(StrEnum):
+    """What a batch is for: only runs are listed, the others are found by name."""
+
+    RUN = "run"
+    EVAL = "eval"
+    TRY = "try"  # one document, one call: what would be asked again ends cancelled
+
+
 class AttemptState(StrEnum):
     """How far one provider call got, as far as the ledger knows."""
 
