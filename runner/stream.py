@@ -9,6 +9,7 @@ from pydantic_core import from_json, to_json
 _HEAD = ("id", "created", "model", "service_tier", "system_fingerprint")
 _BEGINNINGS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _LAST_WORD = b"[DONE]"
+LINE_MAX_BYTES = 1024 * 1024  # a longer one is no event
 
 
 class Stream:
@@ -54,6 +55,8 @@ class Stream:
         *lines, self._rest = (self._rest + piece).split(b"\n")
         for line in lines:
             self._take_line(line.removesuffix(b"\r"))
+        if len(self._rest) > LINE_MAX_BYTES:
+            self._rest, self._is_broken = b"", True
         return not self._is_done
 
     def end(self, raw: bytes) -> bytes:

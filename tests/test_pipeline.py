@@ -40,7 +40,7 @@ from runner.model import (
 )
 from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
-from runner.pipeline import Pipeline, Tools
+from runner.pipeline import Ended, Pipeline, Tools
 from runner.prepare import prepare
 from runner.provider import Provider
 from runner.suspect import Suspect
@@ -429,7 +429,7 @@ async def test_a_spent_budget_pauses_before_the_call_and_gives_the_rate_back(
 
 
 @asynccontextmanager
-async def running(road: Road) -> AsyncIterator["asyncio.Task[None]"]:
+async def running(road: Road) -> AsyncIterator["asyncio.Task[Ended]"]:
     """The turn of the one document, as the task that a worker cancels."""
     (ticket,) = road.tickets()
     task = asyncio.create_task(road.pipeline.run_turn(ticket))
