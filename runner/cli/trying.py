@@ -37,7 +37,7 @@ LOOK_EVERY_S = 0.1
     example=(
         "runner try invoice invoices/0042.pdf",
         "runner try invoice invoices/0042.pdf --prompt v3 --model gpt-5",
-        "head -1 tickets.txt | runner try ticket - --simulate --json",
+        "cat mail.txt | runner try ticket - --simulate --json",
     ),
     exits=(
         *(Exit.DONE, Exit.FAILED, Exit.USAGE, Exit.UNFINISHED, Exit.PAUSED),
