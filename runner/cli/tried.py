@@ -19,7 +19,18 @@ from runner.ledger import Ledger
 from runner.ledger.calls import AttemptRow, document_calls, view_document
 from runner.ledger.gate import Refusal
 from runner.ledger.money import DAY
-from runner.model import Again, Dead, Done, Evidence, Failure, Fault, Pauses, Review, Unconfirmed
+from runner.model import (
+    Again,
+    AttemptState,
+    Dead,
+    Done,
+    Evidence,
+    Failure,
+    Fault,
+    Pauses,
+    Review,
+    Unconfirmed,
+)
 from runner.pinned import Pinned
 from runner.stream import Stream
 from runner.trying import Tried
@@ -103,7 +114,7 @@ def shape_of(ledger: Ledger, end: End, *, marks: Mapping[str, str]) -> TryShape:
         interrupted=end.interrupted,
         state=view.state,
         reason=_reason(end),
-        message=_message(end),
+        message=_message(end, call),
         errors=tuple(
             FieldErrorShape(path=error.path, message=error.message)
             for error in (failure.errors if failure is not None else ())
@@ -162,17 +173,25 @@ def _reason(end: End) -> str | None:
             return None
 
 
-def _message(end: End) -> str | None:
+def _message(end: End, call: AttemptRow | None) -> str | None:
     if end.failure is not None:
         return end.failure.message
     match end.tried.ended:
         case Refusal() as refusal:
             return _refusal_words(refusal, end.tried)
         case None:
-            stopped = "interrupted before the call" if end.interrupted else "nobody was called"
-            return end.tried.why or stopped
+            return _stop_words(end, call)
         case _:
             return None
+
+
+def _stop_words(end: End, call: AttemptRow | None) -> str:
+    if call is None:
+        stopped = "interrupted before the call" if end.interrupted else "nobody was called"
+        return end.tried.why or stopped
+    if call.state == AttemptState.ANSWERED:
+        return "its answer is kept: the next worker reads it, and pays nothing"
+    return "this process was silent for so long that it was taken for dead; its call may be paid"
 
 
 def _refusal_words(refusal: Refusal, tried: Tried) -> str:
@@ -273,7 +292,7 @@ def _outcome_words(shape: TryShape) -> str:
         "dead": "dead",
         "again": "not done",
         "refused": "not asked",
-        "stopped": "not asked",
+        "stopped": "not asked" if shape.attempt_id is None else "unknown",
     }[shape.outcome]
     named = shape.outcome in ("review", "dead", "again")
     why = [shape.reason if named else None, shape.message]
