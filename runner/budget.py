@@ -118,9 +118,17 @@ def hold_nusd(
     )
 
 
-def ceiling_nusd(own_usd: float | None, settings: Settings) -> int | None:
-    """The most that a document may cost: its job's own ceiling, else the general one, else none."""
-    usd = settings.budget.document_usd if own_usd is None else own_usd
+def ceiling_nusd(
+    own_usd: float | None, settings: Settings, *, frozen_usd: Decimal | None = None
+) -> int | None:
+    """The most that a document may cost, or None where nothing limits it.
+
+    Its job's own ceiling, else the general one of runner.toml, else the one that was frozen with
+    its prompt version.
+    """
+    by_settings_usd = settings.budget.document_usd
+    amounts = (own_usd, by_settings_usd, frozen_usd)
+    usd = next((amount for amount in amounts if amount is not None), None)
     return None if usd is None else usd_to_nusd(usd)
 
 

@@ -84,7 +84,7 @@ class Feeder:
         *,
         home: Path,
         policy_of: Callable[[str, int], Policy],
-        ceiling_of: Callable[[str], int | None],
+        ceiling_of: Callable[[Orphan], int | None],
         alerts: Alerts,
         starts_per_s: Callable[[str], float],
         clock_s: Callable[[], float] = time.time,
@@ -227,7 +227,7 @@ class Feeder:
             settlement=settlement,
             model=one.model,
             prompt_id=one.prompt_id,
-            ceiling_nusd=self._ceiling_of(one.job),
+            ceiling_nusd=self._ceiling_of(one),
         )
 
     async def _let_go_on(self) -> None:

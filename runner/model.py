@@ -104,6 +104,23 @@ class DeadReason(StrEnum):
     DEFERRED_TOO_LONG = "deferred_too_long"
     UNPARSABLE = "unparsable"
     OVER_RATE_LIMIT = "over_rate_limit"
+    REJECTED_IN_REVIEW = "rejected_in_review"
+
+
+class Stratum(StrEnum):
+    """Why a record waits for a person."""
+
+    FLAGGED = "flagged"  # the runner is not sure of it
+    SAMPLED = "sampled"  # drawn at random of those that it is sure of
+
+
+class Decided(StrEnum):
+    """What a person made of a record that waited."""
+
+    ACCEPTED = "accepted"
+    CORRECTED = "corrected"
+    REJECTED = "rejected"
+    AGAIN = "again"
 
 
 class ReviewReason(StrEnum):

@@ -1,17 +1,20 @@
 """Loads what a batch pins (job, prompt version, models, schema) and checks it is the same."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from runner.budget import ceiling_nusd
+from runner.canary import Canary
 from runner.config import Settings
 from runner.errors import JobError
 from runner.job import Job
 from runner.jsonschema import strict_schema
 from runner.model import Policy
-from runner.prompts import PromptVersion, load_prompt, prompt_id, read_lock
+from runner.promptlock import Lock, find_lock, read_lock, refuse_changed
+from runner.prompts import PromptVersion, load_prompt, prompt_id
 from runner.registry import LoadedJob, load_job
 
 
@@ -25,11 +28,16 @@ class Pinned:
     prompt_id: str
     models: tuple[str, ...]
     schema: dict[str, Any]
+    frozen_ceiling_usd: Decimal | None = None  # by the promotion of exactly this prompt id
 
     @property
     def policy(self) -> Policy:
         """The limits that `decide` applies."""
         return self.job.policy(ladder_length=len(self.models))
+
+    def ceiling_nusd(self, settings: Settings) -> int | None:
+        """The most that a document may cost: by its job, else by runner.toml, else as frozen."""
+        return ceiling_nusd(self.job.ceiling_usd, settings, frozen_usd=self.frozen_ceiling_usd)
 
 
 class PinnedJobs:
@@ -59,12 +67,56 @@ class PinnedJobs:
                 f"job {name}: prompt version {chosen} is not locked; locked are: "
                 f"{', '.join(sorted(lock.versions))}; `runner prompt lock {name} {chosen}` locks it"
             )
-        pinned = self._pin(name, version=chosen, models=models or loaded.job.models)
-        if pinned.prompt.content_hash != lock.versions[chosen].content_hash:
-            raise JobError(
-                f"job {name}: prompts/{chosen}.md was changed after it was locked; restore it, "
-                "or write the change as a new version and lock that"
-            )
+        return self._unchanged(name, chosen, models=models, lock=lock)
+
+    def live_version(self, name: str) -> str | None:
+        """The version that new batches pin; None before the first lock. Raises JobError."""
+        lock = find_lock(self.job(name).folder)
+        return None if lock is None else lock.live
+
+    def canary(self, name: str, *, models: tuple[str, ...]) -> Canary | None:
+        """What a new batch pins beside the live version, if the lock has a canary.
+
+        Raises JobError when its file is not what was locked.
+        """
+        lock = read_lock(self.job(name).folder)
+        if lock.canary is None:
+            return None
+        pinned = self._unchanged(name, lock.canary.version, models=models, lock=lock)
+        return Canary(
+            version=pinned.prompt.version,
+            prompt_id=pinned.prompt_id,
+            percent=lock.canary.percent,
+        )
+
+    def of_version(self, name: str, *, version: str, models: tuple[str, ...] = ()) -> Pinned:
+        """What an evaluation pins: this version, live or not, locked or not yet.
+
+        What is asked is traced by the prompt id alone, so only batches that nobody takes for the
+        job's work may pin a version that is not locked. Raises JobError when there is no such
+        version, its file is malformed, or it was changed after it was locked.
+        """
+        lock = find_lock(self.job(name).folder)
+        return self._unchanged(name, version, models=models, lock=lock)
+
+    def prompt_ids(
+        self, name: str, *, version: str, ladders: Iterable[tuple[str, ...]]
+    ) -> set[str]:
+        """The ids that a version has with these ladders; none when it cannot be loaded any more."""
+        try:
+            return {
+                self.of_version(name, version=version, models=models).prompt_id
+                for models in ladders
+            }
+        except JobError:
+            return set()
+
+    def _unchanged(
+        self, name: str, version: str, *, models: tuple[str, ...], lock: Lock | None
+    ) -> Pinned:
+        loaded = self.job(name)
+        pinned = self._pin(name, version=version, models=models or loaded.job.models)
+        refuse_changed(loaded.folder, lock, pinned.prompt)
         return pinned
 
     def of_batch(
@@ -86,13 +138,23 @@ class PinnedJobs:
         except JobError:
             return Policy(ladder_length=ladder_length)
 
-    def ceiling_nusd(self, name: str, settings: Settings) -> int | None:
-        """The most that a document of this job may cost; a job that cannot be loaded has no own."""
+    def ceiling_nusd(
+        self, name: str, *, version: str, models: tuple[str, ...], settings: Settings
+    ) -> int | None:
+        """The most that a document may cost that is asked like this.
+
+        A job or a version that cannot be loaded has no ceiling of its own.
+        """
         try:
-            own_usd = self.job(name).job.ceiling_usd
+            return self._pin(name, version=version, models=models).ceiling_nusd(settings)
         except JobError:
-            own_usd = None
-        return ceiling_nusd(own_usd, settings)
+            return ceiling_nusd(self._own_ceiling_usd(name), settings)
+
+    def _own_ceiling_usd(self, name: str) -> float | None:
+        try:
+            return self.job(name).job.ceiling_usd
+        except JobError:
+            return None
 
     def _pin(self, name: str, *, version: str, models: tuple[str, ...]) -> Pinned:
         key = (name, version, models)
@@ -100,12 +162,23 @@ class PinnedJobs:
             loaded = self.job(name)
             prompt = load_prompt(loaded.folder, version)
             schema = strict_schema(loaded.job.schema)
+            asked_as = prompt_id(prompt, models=models, schema=schema)
             self._pinned[key] = Pinned(
                 name=name,
                 job=loaded.job,
                 prompt=prompt,
-                prompt_id=prompt_id(prompt, models=models, schema=schema),
+                prompt_id=asked_as,
                 models=models,
                 schema=schema,
+                frozen_ceiling_usd=_frozen_ceiling_usd(loaded.folder, version, asked_as),
             )
         return self._pinned[key]
+
+
+def _frozen_ceiling_usd(folder: Path, version: str, asked_as: str) -> Decimal | None:
+    """The ceiling that a promotion froze, for what was evaluated then and nothing else."""
+    lock = find_lock(folder)
+    locked = lock.versions.get(version) if lock is not None else None
+    if locked is None or locked.evaluation is None or locked.evaluation.prompt_id != asked_as:
+        return None
+    return locked.ceiling_usd

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from runner import secondread
-from runner.budget import PriceList, ceiling_nusd, day_budget_nusd, format_usd
+from runner.budget import PriceList, day_budget_nusd, format_usd
 from runner.completion import Reading, read_answer
 from runner.config import Settings
 from runner.crashpoints import Point, reach
@@ -282,7 +282,7 @@ class Pipeline:
         )
 
     def _ceiling_nusd(self, turn: Turn) -> int | None:
-        return ceiling_nusd(turn.pinned.job.ceiling_usd, self._tools.settings)
+        return turn.pinned.ceiling_nusd(self._tools.settings)
 
     async def _provider(self, turn: Turn, prepared: Prepared) -> Provider | Failure:
         """Who will be asked, or why nobody can be."""
@@ -505,6 +505,7 @@ class Pipeline:
                 record_attempt_id=None if first is None else first.attempt_id,
                 lane=self._lane(turn),
                 ceiling_nusd=self._ceiling_nusd(turn),
+                audit_percent=self._tools.settings.audit_percent(turn.pinned.job.audit_percent),
             ),
         )
         if written:

@@ -1,36 +1,22 @@
-"""Versioned prompts: reads, renders and locks the `prompts/<version>.md` of a job.
+"""Versioned prompts: reads and renders the `prompts/<version>.md` of a job, and names what it asks.
 
 A prompt file is TOML front matter between two lines `+++` (model parameters), then a `# system` and
 a `# user` section in Jinja2. The user section holds the document once, as
 `<document>`, newline, `{{ document }}`, newline, `</document>`. The system section knows no
 variable: it is the same for every document, so it is stored once and the provider's prompt cache
 can hold it.
-
-`prompts.lock` is TOML:
-
-    live = "v1"                   # the version that a new batch pins
-
-    [versions.v1]
-    content_hash = "sha256:..."   # of the text of prompts/v1.md
-    prompt_id = "p..."            # of all that shapes the request, see `prompt_id`
-    locked_at = 2026-11-23        # UTC
-
-A locked version never changes: a new wording is a new version.
 """
 
 import json
 import re
-import time
 import tomllib
 from base64 import b32encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import tomlkit
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -40,7 +26,7 @@ from runner.keys import content_digest
 from runner.model import FieldError
 
 PROMPTS_FOLDER = "prompts"
-LOCK_FILE = "prompts.lock"
+PART_DIGEST_CHARS = 12
 REASK_ERRORS_MAX = 20
 REASK_MESSAGE_CHARS_MAX = 300
 
@@ -54,8 +40,16 @@ _FENCE = "+++"
 _PROBE = "text of a document, for trial"
 _SECTIONS = re.compile(r"^# (system|user)[ \t]*$", re.MULTILINE)
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
-# Anything that a model could take for our delimiter, opening or closing.
-_DELIMITER = re.compile(r"<(?=\s*/?\s*document)", re.IGNORECASE)
+# Anything that a model could take for our delimiter, opening or closing: in full width, too, and
+# with signs within it that nobody sees.
+_UNSEEN = (  # possessive: given back sign by sign, a long run of blanks would take for ever
+    r"[\s\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+    r"\U000e0000-\U000e01ef]*+"
+)
+_TAG_NAME = _UNSEEN.join(f"[{sign}{chr(ord(sign) + 0xFEE0)}]" for sign in "document")
+_DELIMITER = re.compile(
+    rf"[<\uff1c\ufe64](?={_UNSEEN}[/\uff0f\u2044]?+{_UNSEEN}{_TAG_NAME})", re.IGNORECASE
+)
 
 
 class Parameters(BaseModel):
@@ -91,37 +85,28 @@ class RenderedPrompt:
     user: str
 
 
-class LockedVersion(BaseModel):
-    """What was frozen when a version was locked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    content_hash: str
-    prompt_id: str
-    locked_at: date
-
-
-class Lock(BaseModel):
-    """A job's prompts.lock: the live version, and every version that was ever locked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    live: str
-    versions: dict[str, LockedVersion]
-
-
 def load_prompt(folder: Path, version: str) -> PromptVersion:
     """Read `prompts/<version>.md` of the job in `folder`.
 
     Raises JobError when the version does not exist (naming those that do) or its file is malformed.
     """
-    path = _prompt_path(folder, version)
+    check_version_name(version)
+    path = prompt_path(folder, version)
+    if not path.is_file():
+        there = ", ".join(versions_in(folder)) or "none"
+        raise JobError(f"prompt version {version!r}: {path} does not exist; there are: {there}")
+    return parse_prompt(read_text(path), version=version, where=str(path))
+
+
+def versions_in(folder: Path) -> list[str]:
+    """The versions that the job in `folder` has files of, sorted by name."""
+    return sorted(path.stem for path in (folder / PROMPTS_FOLDER).glob("*.md"))
+
+
+def check_version_name(version: str) -> None:
+    """Raise JobError for what cannot name a version, such as a path."""
     if not _VERSION.fullmatch(version):
         raise JobError(f"prompt version {version!r} is no name of a version, such as v1")
-    if not path.is_file():
-        there = ", ".join(sorted(found.stem for found in path.parent.glob("*.md"))) or "none"
-        raise JobError(f"prompt version {version!r}: {path} does not exist; there are: {there}")
-    return parse_prompt(_read_text(path), version=version, where=str(path))
 
 
 def parse_prompt(text: str, *, version: str, where: str) -> PromptVersion:
@@ -152,7 +137,24 @@ def prompt_id(prompt: PromptVersion, *, models: tuple[str, ...], schema: Mapping
     It covers templates, parameters, the model ladder, the strict schema (order of keys included:
     models answer in that order) and the repair prompt.
     """
-    shaping = {
+    digest = content_digest(_packed(_shaping(prompt, models=models, schema=schema)))
+    return "p" + b32encode(digest[:10]).decode().lower()
+
+
+def part_digests(
+    prompt: PromptVersion, *, models: tuple[str, ...], schema: Mapping[str, Any]
+) -> dict[str, str]:
+    """A short digest of each part that the prompt id covers, to tell which one changed."""
+    return {
+        name: content_digest(_packed(part)).hex()[:PART_DIGEST_CHARS]
+        for name, part in _shaping(prompt, models=models, schema=schema).items()
+    }
+
+
+def _shaping(
+    prompt: PromptVersion, *, models: tuple[str, ...], schema: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
         "system": prompt.system_template,
         "user": prompt.user_template,
         "parameters": prompt.parameters.model_dump(exclude_none=True),
@@ -160,15 +162,18 @@ def prompt_id(prompt: PromptVersion, *, models: tuple[str, ...], schema: Mapping
         "schema": schema,
         "repair": REPAIR_PROMPT,
     }
-    digest = content_digest(json.dumps(shaping, separators=(",", ":")).encode())
-    return "p" + b32encode(digest[:10]).decode().lower()
+
+
+def _packed(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def render(prompt: PromptVersion, *, document: str) -> RenderedPrompt:
     """Render the messages for one document.
 
     The document's text appears verbatim between its tags, except that a `<` that begins a
-    `<document>` or `</document>` tag inside it is written `&lt;`: no text can end its delimiter.
+    `<document>` or `</document>` tag inside it is written `&lt;`, unseen signs and widths aside: no
+    text can end its delimiter.
     Raises JobError when a template uses a variable that does not exist or fails otherwise.
     """
     try:
@@ -190,89 +195,6 @@ def render_reask(errors: Sequence[FieldError]) -> str:
     if unnamed > 0:
         lines[REASK_ERRORS_MAX:] = [f"- and {unnamed} more of the same kind"]
     return REPAIR_PROMPT.format(errors="\n".join(lines))
-
-
-def read_lock(folder: Path) -> Lock:
-    """Read the prompts.lock of the job in `folder`; raises JobError when missing or malformed."""
-    path = folder / LOCK_FILE
-    if not path.is_file():
-        raise JobError(f"{path} does not exist: `runner prompt lock {folder.name} v1` writes it")
-    try:
-        lock = Lock.model_validate(tomllib.loads(_read_text(path)))
-    except tomllib.TOMLDecodeError as error:
-        raise JobError(f"{path}: not valid TOML: {error}") from error
-    except ValidationError as error:
-        raise JobError(f"{path}: {_problems(error)}") from error
-    if lock.live not in lock.versions:
-        raise JobError(f"{path}: live version {lock.live!r} is not locked; lock it first")
-    return lock
-
-
-def lock_version(
-    folder: Path,
-    version: str,
-    *,
-    models: tuple[str, ...],
-    schema: Mapping[str, Any],
-    clock_s: Callable[[], float] = time.time,
-) -> Lock:
-    """Freeze a version in prompts.lock; the first version ever locked becomes the live one.
-
-    Locking the same thing again changes nothing. Raises JobError when the version is locked already
-    and its text, the schema or the model ladder has changed since.
-    """
-    prompt = load_prompt(folder, version)
-    new = LockedVersion(
-        content_hash=prompt.content_hash,
-        prompt_id=prompt_id(prompt, models=models, schema=schema),
-        locked_at=datetime.fromtimestamp(clock_s(), UTC).date(),
-    )
-    path = folder / LOCK_FILE
-    lock = read_lock(folder) if path.exists() else Lock(live=version, versions={})
-    if version in lock.versions:
-        changes = _changes(lock.versions[version], new)
-        if changes:
-            raise JobError(
-                f"prompt {folder.name}/{version} is locked and its {changes}: locked versions never"
-                f" change; write the new one to {_prompt_path(folder, 'v<next>')} and lock that"
-            )
-        return lock
-    _write_locked(path, version, new)
-    return read_lock(folder)
-
-
-def verify_lock(folder: Path, *, models: tuple[str, ...], schema: Mapping[str, Any]) -> list[str]:
-    """Return what does not match the lock, one sentence each; an empty list when all is well.
-
-    Every locked version's text must be unchanged; of the live one also schema, models and repair
-    prompt (older ones were locked with what held then).
-    """
-    try:
-        lock = read_lock(folder)
-    except JobError as error:
-        return [str(error)]
-    problems = []
-    for version, locked in lock.versions.items():
-        try:
-            prompt = load_prompt(folder, version)
-        except JobError as error:
-            problems.append(str(error))
-            continue
-        is_live = version == lock.live
-        now = LockedVersion(
-            content_hash=prompt.content_hash,
-            prompt_id=prompt_id(prompt, models=models, schema=schema)
-            if is_live
-            else locked.prompt_id,
-            locked_at=locked.locked_at,
-        )
-        changes = _changes(locked, now)
-        if changes:
-            problems.append(
-                f"prompt {folder.name}/{version} was locked on {locked.locked_at} and its {changes}"
-                " since: undo that, or make it a new version"
-            )
-    return problems
 
 
 @cache
@@ -316,7 +238,7 @@ def _front_matter(text: str, where: str) -> tuple[Parameters, str]:
     except tomllib.TOMLDecodeError as error:
         raise JobError(f"{where}: front matter is not valid TOML: {error}") from error
     except ValidationError as error:
-        raise JobError(f"{where}: front matter: {_problems(error)}") from error
+        raise JobError(f"{where}: front matter: {problems_of(error)}") from error
 
 
 def _sections(body: str, where: str) -> tuple[str, str]:
@@ -329,17 +251,20 @@ def _sections(body: str, where: str) -> tuple[str, str]:
     return parts[1].strip(), parts[3].strip()
 
 
-def _problems(error: ValidationError) -> str:
+def problems_of(error: ValidationError) -> str:
+    """Every problem of a file's fields in one line: where it is, and what it is."""
     return "; ".join(
         f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
     )
 
 
-def _prompt_path(folder: Path, version: str) -> Path:
+def prompt_path(folder: Path, version: str) -> Path:
+    """Where the file of this version is, or would be."""
     return folder / PROMPTS_FOLDER / f"{version}.md"
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, whatever its line ends. Raises JobError for another encoding."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -348,33 +273,3 @@ def _read_text(path: Path) -> str:
 
 def _hash(text: str) -> str:
     return "sha256:" + content_digest(text.encode()).hex()
-
-
-def _changes(locked: LockedVersion, now: LockedVersion) -> str:
-    if locked.content_hash != now.content_hash:
-        return "text changed"
-    if locked.prompt_id != now.prompt_id:
-        return (
-            f"schema, models or repair prompt changed (id {locked.prompt_id} became"
-            f" {now.prompt_id})"
-        )
-    return ""
-
-
-def _write_locked(path: Path, version: str, locked: LockedVersion) -> None:
-    """Add a version, keeping what the file says already; a crash leaves the old file or the new."""
-    if path.exists():
-        text = tomlkit.parse(_read_text(path))
-    else:
-        text = tomlkit.document()
-        text.add(tomlkit.comment("Written by `runner prompt lock`; locked versions never change."))
-        text.add("live", tomlkit.item(version))
-        text.add("versions", tomlkit.table(is_super_table=True))
-    versions = text["versions"]
-    assert isinstance(versions, tomlkit.items.Table), "read_lock has checked the file"
-    entry = tomlkit.table()
-    entry.update(locked.model_dump())
-    versions.append(version, entry)
-    draft = path.with_suffix(".lock.new")
-    draft.write_text(tomlkit.dumps(text), encoding="utf-8")
-    draft.replace(path)

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from runner.deployment import lock_version
 from runner.errors import JobError
 from runner.jsonschema import strict_schema
-from runner.prompts import LOCK_FILE, lock_version
+from runner.promptlock import LOCK_FILE
 from runner.registry import is_job_name, job_names, load_job
 
 _SCHEMA = '''\

@@ -150,7 +150,12 @@ class WorkerProcess:
             self._heart,
             home=self._settings.home,
             policy_of=jobs.policy,
-            ceiling_of=lambda job: jobs.ceiling_nusd(job, self._settings),
+            ceiling_of=lambda orphan: jobs.ceiling_nusd(
+                orphan.job,
+                version=orphan.prompt_version,
+                models=orphan.models,
+                settings=self._settings,
+            ),
             alerts=Alerts(self._ledger, self._settings, clock_s=self._clock_s),
             starts_per_s=lambda model: starts_per_s(self._settings.model(model)),
             clock_s=self._clock_s,

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from runner.deployment import lock_version
 from runner.jsonschema import strict_schema
-from runner.prompts import lock_version
 from runner.registry import load_job
 
 CODE = '''"""A job of one number."""

@@ -15,6 +15,7 @@ from redis import Redis
 
 from runner.cli import checks, shapes
 from runner.cli.exits import Exit
+from runner.cli.shapes import prompts as prompt_shapes
 from runner.cli.shapes.base import Shape
 from runner.servers.valkey import server_binary
 from tests.command_lines import RUNNER, TIMEOUT_S, call, clean_env, spawn
@@ -58,8 +59,8 @@ def test_prompts_are_listed_shown_and_locked(own_job: dict[str, str], tmp_path: 
         return ended.json()
 
     listed = ask("list", "receipt")
-    assert_closed(shapes.PromptListShape, listed)
-    assert_closed(shapes.PromptRowShape, listed["prompts"][0])
+    assert_closed(prompt_shapes.PromptListShape, listed)
+    assert_closed(prompt_shapes.PromptRowShape, listed["prompts"][0])
     prompts = Path(own_job["RUNNER_JOBS"]) / "receipt" / "prompts"
     (prompts / "v2.md").write_text((prompts / "v1.md").read_text() + "\nBe quick.\n")
     states = {row["version"]: (row["state"], row["live"]) for row in ask("list")["prompts"]}
@@ -68,7 +69,7 @@ def test_prompts_are_listed_shown_and_locked(own_job: dict[str, str], tmp_path: 
     assert (locked["state"], locked["live"]) == ("locked", False)
     assert ask("lock", "receipt", "v2") == locked
     shown = ask("show", "receipt", "v2")
-    assert_closed(shapes.PromptShape, shown)
+    assert_closed(prompt_shapes.PromptShape, shown)
     assert shown["user"].endswith("Be quick.")
     assert ask("show", "receipt")["version"] == "v1"
     (prompts / "v2.md").write_text((prompts / "v1.md").read_text() + "\nBe quicker.\n")

@@ -1,6 +1,8 @@
-"""Prompts: parsed strictly, rendered so that no document gets out, locked, sent exactly."""
+"""Prompts: parsed strictly, rendered so that no document gets out, sent exactly."""
 
 import json
+import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +13,16 @@ from hypothesis import strategies as st
 from runner.errors import JobError
 from runner.model import FieldError
 from runner.prompts import (
-    LOCK_FILE,
     REASK_ERRORS_MAX,
     REASK_MESSAGE_CHARS_MAX,
     Parameters,
     PromptVersion,
     RenderedPrompt,
     load_prompt,
-    lock_version,
     parse_prompt,
     prompt_id,
-    read_lock,
     render,
     render_reask,
-    verify_lock,
 )
 from runner.request import StructuredOutput, build_body
 
@@ -49,7 +47,6 @@ Do not forget the date of the document.
 """
 SCHEMA = {"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "integer"}}}
 MODELS = ("small", "large")
-NOON = 1_790_000_000.0  # 2026-09-21 UTC
 
 
 def parsed(text: str = TEXT) -> PromptVersion:
@@ -61,11 +58,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "prompts").mkdir()
     (tmp_path / "prompts" / "v1.md").write_text(TEXT)
     return tmp_path
-
-
-def lock(folder: Path, version: str = "v1", **changes: Any) -> None:
-    given = {"models": MODELS, "schema": SCHEMA, "clock_s": lambda: NOON, **changes}
-    lock_version(folder, version, **given)
 
 
 def test_a_prompt_has_parameters_and_two_sections() -> None:
@@ -132,15 +124,32 @@ def test_an_ordinary_document_stands_verbatim_between_its_tags(document: str) ->
 
 
 fragments = ["<", "</", "< /", "document", "DOCUMENT", ">", " ", "\n", "x", "{{ 1 }}", "&lt;"]
+fragments += [
+    "\uff1c",
+    "\uff0f",
+    "doc\u200bu",
+    "\u00adment",
+    "\uff44ocument",
+    "\u2060",
+    "\U000e0061",
+]
 
 
 @given(st.lists(st.sampled_from(fragments)).map("".join))
 def test_no_document_can_close_or_open_its_own_delimiter(hostile: str) -> None:
     user = render(parsed(), document=hostile).user
-    squeezed = "".join(user.split()).casefold()
+    seen = "".join(sign for sign in user if unicodedata.category(sign) != "Cf")
+    squeezed = "".join(unicodedata.normalize("NFKC", seen).split()).casefold()
     assert squeezed.count("<document") == 1
     assert squeezed.count("</document") == 1
     assert "{{ 1 }}" not in hostile or "{{ 1 }}" in user, "a document is never a template"
+
+
+def test_a_long_run_of_blanks_after_a_bracket_takes_no_time() -> None:
+    document = "<" + " \u200b" * 200_000
+    begun_s = time.process_time()
+    assert document in render(parsed(), document=document).user
+    assert time.process_time() - begun_s < 2  # of a core; giving blanks back would take an hour
 
 
 def test_html_in_a_document_is_left_as_it_is() -> None:
@@ -179,80 +188,6 @@ def test_the_prompt_id_changes_with_everything_that_shapes_a_request_and_nothing
     }
     assert len(others) == 5
     assert base not in others
-
-
-def test_the_first_locked_version_is_live_and_locking_again_changes_nothing(folder: Path) -> None:
-    lock(folder)
-    written = (folder / LOCK_FILE).read_bytes()
-    lock(folder, clock_s=lambda: NOON + 86_400)
-    assert (folder / LOCK_FILE).read_bytes() == written
-    locked = read_lock(folder)
-    assert locked.live == "v1"
-    assert str(locked.versions["v1"].locked_at) == "2026-09-21"
-    assert locked.versions["v1"].prompt_id == prompt_id(parsed(), models=MODELS, schema=SCHEMA)
-
-
-def test_a_second_version_is_added_beside_the_first_which_stays_live(folder: Path) -> None:
-    lock(folder)
-    path = folder / LOCK_FILE
-    path.write_text("# kept by hand\n" + path.read_text())
-    (folder / "prompts" / "v2.0.md").write_text(TEXT.replace("forget", "miss"))
-    lock(folder, "v2.0")
-    assert path.read_text().startswith("# kept by hand\n")
-    assert read_lock(folder).live == "v1"
-    assert set(read_lock(folder).versions) == {"v1", "v2.0"}
-    assert sorted(found.name for found in folder.iterdir()) == ["prompts", LOCK_FILE]
-
-
-def test_a_locked_version_never_changes(folder: Path) -> None:
-    lock(folder)
-    before = (folder / LOCK_FILE).read_bytes()
-    with pytest.raises(JobError, match=r"schema, models or repair prompt changed"):
-        lock(folder, models=("other",))
-    (folder / "prompts" / "v1.md").write_text(TEXT + "\n")
-    with pytest.raises(JobError, match=r"is locked and its text changed.*v<next>\.md"):
-        lock(folder)
-    assert (folder / LOCK_FILE).read_bytes() == before
-
-
-def test_verify_names_every_way_a_lock_can_be_wrong(folder: Path) -> None:
-    def verify(**changes: Any) -> str:
-        given = {"models": MODELS, "schema": SCHEMA, **changes}
-        return "\n".join(verify_lock(folder, **given))
-
-    assert "does not exist" in verify()
-    lock(folder)
-    assert verify() == ""
-    assert "schema, models or repair prompt changed" in verify(schema={"type": "object"})
-    (folder / "prompts" / "v2.md").write_text(TEXT.replace("forget", "miss"))
-    lock(folder, "v2", models=("other",))
-    assert verify() == "", "a version that is not live was locked with what held then"
-    (folder / "prompts" / "v2.md").write_text(TEXT)
-    assert "/v2 was locked on 2026-09-21 and its text changed" in verify()
-    (folder / "prompts" / "v2.md").unlink()
-    assert "v2.md does not exist" in verify()
-
-
-def test_line_ends_of_another_system_do_not_break_a_lock(folder: Path) -> None:
-    lock(folder)
-    (folder / "prompts" / "v1.md").write_bytes(TEXT.replace("\n", "\r\n").encode())
-    assert verify_lock(folder, models=MODELS, schema=SCHEMA) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("live = ", "not valid TOML"),
-        ('live = "v1"', "versions: Field required"),
-        ('live = "v1"\n[versions]', "live version 'v1' is not locked"),
-        ('live = "v1"\nlife = 1\n[versions]', "life: Extra inputs"),
-    ],
-)
-def test_a_malformed_lock_is_refused_by_name(folder: Path, text: str, message: str) -> None:
-    (folder / LOCK_FILE).write_text(text)
-    with pytest.raises(JobError, match=message) as caught:
-        read_lock(folder)
-    assert str(folder / LOCK_FILE) in str(caught.value)
 
 
 def body(structured_output: StructuredOutput = "json_schema", **changes: Any) -> bytes:

@@ -22,11 +22,23 @@ _TABLE = {
     "results": ("runner.cli.results", "results", "Write a batch's results to a file."),
     "show": ("runner.cli.show", "show", "Everything about one document."),
     "dead": ("runner.cli.dead", "dead", "Dead letters: list, show, retry, purge, export."),
+    "review": (
+        "runner.cli.review",
+        "review",
+        "Records that wait for a person: list, decide, sample, estimate.",
+    ),
     "batch": ("runner.cli.batch", "batch", "Batches: list, pause, resume, cancel."),
     "calls": ("runner.cli.calls", "calls", "Provider calls: list, show, trace."),
     "audit": ("runner.cli.audit", "audit", "Check that all documents and money add up."),
     "doctor": ("runner.cli.doctor", "doctor", "Check that this machine and its settings can run."),
     "new": ("runner.cli.new", "new", "Write the skeleton of a new job."),
+    "revalidate": (
+        "runner.cli.revalidate",
+        "revalidate_batch",
+        "Stored answers through the present schema and checks, free.",
+    ),
+    "compare": ("runner.cli.compare", "compare", "Differences of two batches, field by field."),
+    "eval": ("runner.cli.evaluate", "evaluate", "Evaluate a prompt on gold documents."),
     "prompt": ("runner.cli.prompt", "prompt", "Prompt versions: list, show, lock."),
 }
 

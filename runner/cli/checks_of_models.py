@@ -14,7 +14,7 @@ from runner.cli.shapes import CheckShape
 from runner.config import LOOPBACK_HOSTS, Settings
 from runner.errors import ConfigError, JobError
 from runner.jsonschema import strict_schema
-from runner.prompts import verify_lock
+from runner.promptlock import verify_lock
 from runner.provider import OpenAIProvider
 from runner.registry import job_names, load_job
 from runner.servers.local_model import model_file

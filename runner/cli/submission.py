@@ -208,6 +208,8 @@ def _limits(session: Session, asked: Asked, pinned: Pinned) -> Iterator[str]:
         yield f"ceiling_usd of job {pinned.name}"
     elif session.settings.budget.document_usd is not None:
         yield "document_usd under [budget] in runner.toml"
+    elif pinned.frozen_ceiling_usd is not None:
+        yield f"ceiling_usd of {pinned.prompt.version} in prompts.lock of job {pinned.name}"
 
 
 def refuse_unknown_prices(session: Session, models: tuple[str, ...], *, limit: str) -> None:
@@ -220,6 +222,15 @@ def refuse_unknown_prices(session: Session, models: tuple[str, ...], *, limit: s
                 f'input_usd_per_mtok and output_usd_per_mtok under [models."{model}"] '
                 f"in runner.toml, or leave {limit} out"
             )
+
+
+def tell_canary(batch: Batch) -> None:
+    """Say that a share of a batch's documents is asked with another prompt, if so."""
+    if batch.canary is not None:
+        talk(
+            f"canary: {batch.canary.percent} % of the documents are asked with prompt "
+            f"{batch.canary.version}, the others with {batch.prompt_version}"
+        )
 
 
 def _known_batch(session: Session, name: str) -> Batch | None:

@@ -152,8 +152,8 @@ class _Watch:
 def _try(watch: _Watch, text: SourceText) -> End:
     began_s = time.monotonic()
     stream = Stream()
-    # one call: what a run reads a second time is not
-    plan = replace(watch.planned.plan, purpose=Purpose.TRY, second_read=None)
+    # one call with one prompt: neither read a second time, nor with a canary beside it
+    plan = replace(watch.planned.plan, purpose=Purpose.TRY, second_read=None, canary=None)
     trial = Trial(watch.session.settings, watch.ledger, stream)
     interrupts = Interrupts()
 

@@ -243,6 +243,7 @@ class Orphan:
     history: History
     models: tuple[str, ...]
     job: str
+    prompt_version: str
     model: str  # of the live attempt
     prompt_id: str
     attempt_id: str | None
@@ -256,6 +257,7 @@ def orphans(connection: Connection, *, now_us: int) -> list[Orphan]:
         select(
             document,
             batch.c.models_json.label("batch_models_json"),
+            batch.c.prompt_version.label("batch_prompt_version"),
             batch.c.job,
             attempt.c.id.label("attempt_id"),
             attempt.c.model.label("attempt_model"),
@@ -280,6 +282,7 @@ def orphans(connection: Connection, *, now_us: int) -> list[Orphan]:
             history=history_of(row, now_us=now_us),
             models=tuple(json.loads(row.models_json or row.batch_models_json)),
             job=row.job,
+            prompt_version=row.prompt_version or row.batch_prompt_version,
             model=row.attempt_model or "",
             prompt_id=row.attempt_prompt_id or "",
             attempt_id=row.attempt_id,

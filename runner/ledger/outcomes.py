@@ -20,6 +20,7 @@ from runner.ledger.events import note
 from runner.ledger.evidence import written_evidence
 from runner.ledger.keypauses import Told, conclude_probes
 from runner.ledger.money import move_money, scopes_of
+from runner.ledger.sampling import is_sampled
 from runner.ledger.secondreads import written_first
 from runner.ledger.suspicion import Ended, Suspicion, note_configuration_faults
 from runner.ledger.tables import attempt, batch, document, record
@@ -32,6 +33,7 @@ from runner.model import (
     DocumentState,
     Done,
     Fault,
+    FieldError,
     FirstRead,
     Outcome,
     Purpose,
@@ -127,6 +129,7 @@ class Finish:
     prompt_id: str = ""
     lane: Lane | None = None  # who was, or would have been, asked: what a key is paused by
     ceiling_nusd: int | None = None  # of the document's present life
+    audit_percent: float = 0.0  # of done documents, drawn for a person's audit
     record_attempt_id: str | None = None  # what gave its record; none: the attempt that ended
 
 
@@ -159,12 +162,12 @@ def finish(connection: Connection, finishes: Sequence[Finish]) -> list[bool]:
 
 
 def _write_ends(connection: Connection, kept: Sequence[Finish], rows: Mapping[str, Any]) -> None:
-    holds = _settle(connection, kept, rows)
+    attempts = _settle(connection, kept, rows)
     connection.execute(
         _FINISH_DOCUMENT,
-        [_document_values(one, rows[one.ticket.document_id], holds) for one in kept],
+        [_document_values(one, rows[one.ticket.document_id], attempts) for one in kept],
     )
-    _write_records(connection, kept, rows)
+    _write_records(connection, kept, rows, attempts)
     _alert_of_ceilings(connection, kept, rows)
     now_us = kept[0].now_us
     ended = [(rows[one.ticket.document_id], one) for one in kept]
@@ -222,17 +225,17 @@ _SETTLE_ATTEMPT = (
 
 def _settle(
     connection: Connection, kept: Sequence[Finish], rows: Mapping[str, Any]
-) -> Mapping[str, int | None]:
-    """Move the money of every attempt that ended; what had been held for each."""
+) -> Mapping[str, Any]:
+    """Move the money of every attempt that ended; what the gate had written of each."""
     settled = [(one, one.settlement) for one in kept if one.settlement is not None]
     if not settled:
         return {}
     attempts = {
         row.id: row
         for row in connection.execute(
-            select(attempt.c.id, attempt.c.hold_nusd, attempt.c.created_us).where(
-                attempt.c.id.in_([settlement.attempt_id for _, settlement in settled])
-            )
+            select(
+                attempt.c.id, attempt.c.prompt_id, attempt.c.hold_nusd, attempt.c.created_us
+            ).where(attempt.c.id.in_([settlement.attempt_id for _, settlement in settled]))
         )
     }
     connection.execute(
@@ -249,7 +252,7 @@ def _settle(
             cost[scope] += settlement.cost_nusd or 0
             unsure[scope] += settlement.ambiguous_nusd
     move_money(connection, held=held, settled=cost, ambiguous=unsure)
-    return {call.id: call.hold_nusd for call in attempts.values()}
+    return attempts
 
 
 def _attempt_values(one: Finish, settlement: Settlement) -> dict[str, Any]:
@@ -325,7 +328,7 @@ _FINISH_DOCUMENT = (
 )
 
 
-def _document_values(one: Finish, row: Any, holds: Mapping[str, int | None]) -> dict[str, Any]:
+def _document_values(one: Finish, row: Any, attempts: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: getattr(row, name) for name in _DOCUMENT_COLUMNS}
     settlement = one.settlement
     if settlement is not None:
@@ -335,7 +338,7 @@ def _document_values(one: Finish, row: Any, holds: Mapping[str, int | None]) -> 
         # an ambiguous call without a hold had no known price: its worst case is unknown too
         unsure = settlement.state is AttemptState.AMBIGUOUS
         known = settlement.cost_nusd is not None or (
-            unsure and holds[settlement.attempt_id] is not None
+            unsure and attempts[settlement.attempt_id].hold_nusd is not None
         )
         values["cost_known"] = row.cost_known and known
     values |= _values_of_outcome(one, row)
@@ -377,13 +380,16 @@ def _values_of_outcome(one: Finish, row: Any) -> dict[str, Any]:
             return _values_of_again(again, one, row)
         case Review(reason=reason, failure=failure):
             state = DocumentState.REVIEW
+            reask_json = _errors_json(failure.errors)
         case Dead(reason=reason, failure=failure):
             state = DocumentState.DEAD
+            reask_json = row.reask_json
         case _:
             assert_never(one.outcome)
     return {
         "state": state,
         "attempts": row.attempts + _was_called(one),
+        "reask_json": reask_json,
         "reason": reason,
         "message": failure.message,
         "signature": one.signature,
@@ -434,7 +440,7 @@ def _values_of_again(again: Again, one: Finish, row: Any) -> dict[str, Any]:
         "check_reasks": row.check_reasks + recheck if same_model else 0,
         "ambiguous": row.ambiguous + (fault is Fault.AMBIGUOUS),
         "internal_errors": row.internal_errors + (fault is Fault.INTERNAL_ERROR),
-        "reask_json": _reask_json(again) or (row.reask_json if same_model else None),
+        "reask_json": _errors_json(again.reask) or (row.reask_json if same_model else None),
         "reason": fault,
         "message": again.failure.message,
         "signature": one.signature,
@@ -442,15 +448,18 @@ def _values_of_again(again: Again, one: Finish, row: Any) -> dict[str, Any]:
     }
 
 
-def _reask_json(again: Again) -> str | None:
-    if not again.reask:
-        return None
-    return json.dumps([(error.path, error.message) for error in again.reask])
+def _errors_json(errors: Sequence[FieldError]) -> str | None:
+    return json.dumps([(error.path, error.message) for error in errors]) if errors else None
 
 
-def _write_records(connection: Connection, kept: Sequence[Finish], rows: Mapping[str, Any]) -> None:
+def _write_records(
+    connection: Connection,
+    kept: Sequence[Finish],
+    rows: Mapping[str, Any],
+    attempts: Mapping[str, Any],
+) -> None:
     written = [
-        _record_row(one, one.outcome, rows[one.ticket.document_id])
+        _record_row(one, one.outcome, rows[one.ticket.document_id], attempts)
         for one in kept
         if isinstance(one.outcome, Done | Review)
         and rows[one.ticket.document_id].batch_state != BatchState.CANCELLED
@@ -481,17 +490,31 @@ def _alert_of_ceilings(
             )
 
 
-def _record_row(one: Finish, outcome: Done | Review, row: Any) -> dict[str, Any]:
+def _record_row(
+    one: Finish, outcome: Done | Review, row: Any, attempts: Mapping[str, Any]
+) -> dict[str, Any]:
+    attempt_id = one.record_attempt_id or (one.settlement.attempt_id if one.settlement else "")
+    # a rollback may have pinned the document to another prompt since its answer was asked for
+    asked_with = attempts[attempt_id].prompt_id if attempt_id in attempts else one.prompt_id
     return {
         "document_id": one.ticket.document_id,
         "batch_id": row.batch_id,
-        "attempt_id": one.record_attempt_id
-        or (one.settlement.attempt_id if one.settlement else ""),
+        "attempt_id": attempt_id,
         "data_json": outcome.data_json,
         "flags_json": json.dumps(outcome.flags),
         "evidence_json": written_evidence(outcome.evidence),
+        "sampled": _is_drawn(one, row),
         "model": one.model,
-        "prompt_id": one.prompt_id,
+        "prompt_id": asked_with,
         "latency_us": max(0, one.now_us - row.created_us),
         "created_us": one.now_us,
     }
+
+
+def _is_drawn(one: Finish, row: Any) -> bool:
+    """Whether a person audits this record, by what the document is and not by what came of it."""
+    return (
+        isinstance(one.outcome, Done)
+        and row.purpose == Purpose.RUN
+        and is_sampled(row.text_digest, one.audit_percent)
+    )

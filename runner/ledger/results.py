@@ -80,7 +80,7 @@ def _result(row: Any, *, first: bool) -> Result:
         flags=tuple(json.loads(row.flags_json or "[]")),
         reason=row.reason,
         message=row.message,
-        prompt_id=row.record_prompt_id or row.batch_prompt_id,
+        prompt_id=row.record_prompt_id or row.prompt_id or row.batch_prompt_id,
         model=row.model,
         calls=row.calls if first else 0,
         cost_nusd=(row.cost_nusd if row.cost_known else None) if first else 0,

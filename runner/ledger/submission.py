@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from runner.canary import Canary
 from runner.errors import UsageError
 from runner.keys import document_id, new_id
 from runner.ledger import blobs
@@ -29,6 +30,7 @@ class BatchPlan:
     prompt_id: str
     models: tuple[str, ...]
     second_read: SecondPin | None = None
+    canary: Canary | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     simulated: bool = False
     purpose: Purpose = Purpose.RUN
@@ -50,6 +52,7 @@ class Batch:
     prompt_version: str
     prompt_id: str
     models: tuple[str, ...]
+    canary: Canary | None
     options: Mapping[str, str]
     simulated: bool
     submitted: bool
@@ -78,12 +81,17 @@ def batch_from_row(row: Any) -> Batch:
         prompt_version=row.prompt_version,
         prompt_id=row.prompt_id,
         models=tuple(json.loads(row.models_json)),
+        canary=_canary(row),
         options=json.loads(row.options_json),
         simulated=row.simulated,
         submitted=row.submitted,
         rejected=row.rejected,
         created_us=row.created_us,
     )
+
+
+def _canary(row: Any) -> Canary | None:
+    return None if row.canary_json is None else Canary.model_validate_json(row.canary_json)
 
 
 def find_batch(connection: Connection, id_or_name: str) -> Batch | None:
@@ -121,6 +129,7 @@ def _begin_batch(connection: Connection, plan: BatchPlan, *, now_us: int) -> Bat
             prompt_version=plan.prompt_version,
             prompt_id=plan.prompt_id,
             models_json=json.dumps(plan.models),
+            canary_json=None if plan.canary is None else plan.canary.model_dump_json(),
             options_json=json.dumps(dict(plan.options), sort_keys=True),
             second_read_json=written_second_pin(plan.second_read),
             simulated=plan.simulated,
@@ -199,8 +208,10 @@ def add_documents(
     New documents stand at `first_position` and after it in the batch's order. In a batch that has
     been cancelled meanwhile they are born cancelled: nothing would ever take them up.
     A document that was unparsable, and of which there is a text now, is queued.
+    Those that the batch's canary takes, as it is now, are pinned to it.
     """
-    cancelled = _is_cancelled(connection, batch_id)
+    found = _locked_row(connection, batch_id)
+    cancelled, canary = found.state == BatchState.CANCELLED, _canary(found)
     by_id: dict[str, Named] = {}
     for one in inputs:
         if one.document_id not in by_id or by_id[one.document_id].text is None:
@@ -210,7 +221,7 @@ def add_documents(
     blobs.store_packed(connection, (one.text for one in new if one.text is not None))
     if not cancelled:
         unparsable = [id_ for id_, reason in known.items() if reason == DeadReason.UNPARSABLE]
-        _take_up(connection, [by_id[id_] for id_ in unparsable], now_us=now_us)
+        _take_up(connection, [by_id[id_] for id_ in unparsable], canary=canary, now_us=now_us)
     insert_new(
         connection,
         document,
@@ -220,6 +231,7 @@ def add_documents(
                 batch_id=batch_id,
                 position=first_position + offset,
                 cancelled=cancelled,
+                canary=canary,
                 now_us=now_us,
             )
             for offset, one in enumerate(new)
@@ -246,7 +258,9 @@ def _reasons(connection: Connection, ids: Sequence[str]) -> dict[str, str | None
     return {row.id: row.reason for row in connection.execute(query)}
 
 
-def _take_up(connection: Connection, inputs: Sequence[Named], *, now_us: int) -> None:
+def _take_up(
+    connection: Connection, inputs: Sequence[Named], *, canary: Canary | None, now_us: int
+) -> None:
     """Queue unparsable documents that have a text now: their loader was mended or had more time."""
     taken_up: list[str] = []
     for one in inputs:
@@ -270,22 +284,41 @@ def _take_up(connection: Connection, inputs: Sequence[Named], *, now_us: int) ->
                 reason=None,
                 message=None,
                 signature=None,
+                **_pins(canary, one.text),
             )
             .returning(document.c.id)
         ).scalars()
     note_documents(connection, "dead_retried", "read", document_ids=taken_up, now_us=now_us)
 
 
-def _is_cancelled(connection: Connection, batch_id: str) -> bool:
-    # locked against a cancellation between this look and the commit
-    state = connection.execute(
-        select(batch.c.state).where(batch.c.id == batch_id).with_for_update(read=True)
-    ).scalar_one()
-    return bool(state == BatchState.CANCELLED)
+def _locked_row(connection: Connection, batch_id: str) -> Any:
+    # locked against a cancellation or a rollback between this look and the commit
+    return connection.execute(
+        select(batch.c.state, batch.c.canary_json)
+        .where(batch.c.id == batch_id)
+        .with_for_update(read=True)
+    ).one()
+
+
+def _pins(canary: Canary | None, text: Packed | None) -> dict[str, str | None]:
+    """The columns of a document in a batch with a canary: its own pins where it takes it."""
+    if canary is None:
+        return {}
+    taken = text is not None and canary.takes(text.digest)
+    return {
+        "prompt_version": canary.version if taken else None,
+        "prompt_id": canary.prompt_id if taken else None,
+    }
 
 
 def _document_row(
-    one: Named, *, batch_id: str, position: int, cancelled: bool, now_us: int
+    one: Named,
+    *,
+    batch_id: str,
+    position: int,
+    cancelled: bool,
+    canary: Canary | None,
+    now_us: int,
 ) -> dict[str, Any]:
     text = one.text
     state = DocumentState.CANCELLED if cancelled else DocumentState.QUEUED
@@ -303,6 +336,7 @@ def _document_row(
         "created_us": now_us,
         "queued_us": now_us,
         "finished_us": now_us if text is None or cancelled else None,
+        **_pins(canary, text),
     }
 
 

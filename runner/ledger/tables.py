@@ -77,7 +77,8 @@ document = Table(
     Column("position", BigInteger, nullable=False),  # order of submission within the batch
     Column("text_digest", LargeBinary(32)),  # none when unparsable or erased
     Column("text_bytes", BigInteger, nullable=False),
-    # its own pins, when they differ from the batch's: a retry with another prompt or model
+    # its own pins, where they are not the batch's: of a canary, or of a retry with another prompt
+    # or model. They say what its next call asks with; its attempts and its record what was asked.
     Column("prompt_version", String(40)),
     Column("prompt_id", String(40)),
     Column("models_json", Text),
@@ -98,7 +99,7 @@ document = Table(
     Column("check_reasks", Integer, nullable=False, server_default="0"),
     Column("ambiguous", Integer, nullable=False, server_default="0"),
     Column("internal_errors", Integer, nullable=False, server_default="0"),
-    Column("reask_json", Text),  # field errors that the next request shows
+    Column("reask_json", Text),  # field errors: the next request shows them, or a review does
     Column("first_read_json", Text),  # the good answer that a second read is to confirm
     # the lease; before it, the worker whose process tries the document by itself, if one does
     Column("lease_token", String(40)),

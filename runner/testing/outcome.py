@@ -26,6 +26,7 @@ from .faults import (
     HttpFault,
     RetryStyle,
     Rule,
+    ScriptedFault,
     Transport,
     TransportFault,
 )
@@ -109,7 +110,7 @@ def tokens_of(request: ChatRequest, *, answer_bytes: int, reasoning_tokens: int)
     )
 
 
-def conclude(call: Call, rule: Rule | None) -> Decision:
+def conclude(call: Call, rule: Rule | None) -> Decision:  # noqa: PLR0911 - one a kind of fault
     """The decision for an admitted call, hit by `rule` or by none."""
     if rule is None:
         return _completion(call, call.entry, _draft(call, call.answer.text))
@@ -127,6 +128,9 @@ def conclude(call: Call, rule: Rule | None) -> Decision:
             spoiled = effect.spoiler(call.answer.value, call.request.output.shape, pick)
             entry = replace(entry, altered=spoiled.altered)
             return _completion(call, entry, _draft(call, spoiled.text), paid=rule.paid)
+        case ScriptedFault():
+            assert rule.answer is not None, "such a rule has one"
+            return _completion(call, entry, _draft(call, rule.answer), paid=rule.paid)
         case TransportFault():
             decision = _completion(call, entry, _draft(call, call.answer.text), paid=rule.paid)
             delivery = Delivery(effect.transport, call.latency_s, rule.bytes_per_s)

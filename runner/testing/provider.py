@@ -154,6 +154,7 @@ class Provider:
         occasion = Occasion(
             document_key=request.document_key,
             document=request.document,
+            instructions=request.instructions,
             model=request.model,
             api_key=key,
             nth_of_document=self._admitted[request.document_key],

@@ -593,28 +593,3 @@ class NewShape(Shape):
 
     job: str
     files: tuple[str, ...]
-
-
-class PromptRowShape(Shape):
-    """One version of a job's prompt."""
-
-    job: str
-    version: str
-    live: bool
-    state: Literal["locked", "unlocked", "changed", "missing"]
-    prompt_id: str | None  # of a locked version
-    locked_at: str | None
-
-
-class PromptListShape(Shape):
-    """`prompt list`."""
-
-    prompts: tuple[PromptRowShape, ...]
-
-
-class PromptShape(PromptRowShape):
-    """`prompt show`: a version with its two templates and its parameters."""
-
-    parameters: Mapping[str, Any]
-    system: str
-    user: str

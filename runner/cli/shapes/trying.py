@@ -4,16 +4,9 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from runner.cli.shapes import EvidenceShape
-from runner.cli.shapes.base import Shape
+from runner.cli.shapes.base import FieldErrorShape, Shape
 
 TriedOutcome = Literal["done", "review", "dead", "again", "refused", "stopped"]
-
-
-class FieldErrorShape(Shape):
-    """What is wrong with one field of an answer."""
-
-    path: str
-    message: str
 
 
 class TryShape(Shape):
