@@ -15,6 +15,7 @@ __all__ = ["command_line", "main"]
 
 _TABLE = {
     "run": ("runner.cli.run", "run", "Do a whole job: submit, work, wait, export, sum up."),
+    "try": ("runner.cli.trying", "try_", "One document, asked for once, field by field."),
     "submit": ("runner.cli.submit", "submit", "Put documents into the queue, and nothing else."),
     "work": ("runner.cli.work", "work", "Work on the queue until told to stop."),
     "status": ("runner.cli.status", "status", "Queue depth, progress, spend and workers."),
