@@ -66,9 +66,7 @@ class Past:
         return 0.0
 
 
-def watch_status(
-    look: Callable[[], Seen], *, clock_s: Callable[[], float] = time.monotonic
-) -> None:
+def watch_status(look: Callable[[], Seen]) -> None:
     """Show the screen until Ctrl-C. Raises UsageError when stdout is no terminal."""
     if not sys.stdout.isatty():
         raise UsageError("--watch needs a terminal; `runner status --json` is for programs")
