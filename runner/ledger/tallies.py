@@ -1,6 +1,6 @@
 """What metrics read of the ledger: attempts in the order of their ids, open batches, who works.
 
-An attempt is counted once, when it has ended; its row never changes after that in what is read here.
+An attempt is counted once, when it has ended: nothing that is read here of its row changes then.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -96,8 +96,10 @@ class OpenBatch:
 
 def open_batches(connection: Connection, *, limit: int) -> list[OpenBatch]:
     """The newest batches with documents that have not ended."""
-    on_the_road = select(document.c.batch_id.distinct()).where(
-        document.c.state.in_([DocumentState.READY, DocumentState.RUNNING])
+    on_the_road = (
+        select(document.c.batch_id)
+        .distinct()
+        .where(document.c.state.in_([DocumentState.READY, DocumentState.RUNNING]))
     )
     ids = {*waiting_batches(connection), *connection.execute(on_the_road).scalars()}
     return list(_open_batches(connection, sorted(ids, reverse=True)[:limit]))

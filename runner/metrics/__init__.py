@@ -32,8 +32,10 @@ LANES_OF_US = 3_600_000_000
 
 
 class Metrics:
-    """The metrics of one ledger. It remembers what it has counted: the first look reads every
-    attempt, each later one what came since. Any thread may ask; one look is taken at a time.
+    """The metrics of one ledger, which remember what they have counted.
+
+    The first look reads every attempt, each later one what came since. Any thread may ask; one look
+    is taken at a time.
     """
 
     def __init__(self, ledger: Ledger, settings: Settings) -> None:

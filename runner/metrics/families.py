@@ -269,11 +269,7 @@ def _of_batches(batches: Sequence[OpenBatch]) -> Iterator[Metric]:
         "batch_budget_usd",
         "What an unended batch may cost; no sample without a limit.",
         ["batch", "job"],
-        (
-            sample
-            for one in batches
-            for sample in _limit([one.name, one.job], one.limit_nusd)
-        ),
+        (sample for one in batches for sample in _limit([one.name, one.job], one.limit_nusd)),
     )
 
 
@@ -283,8 +279,10 @@ _OF_LANE = ("model", "server", "key", "lane")
 
 
 def _of_lanes(look: Look) -> Iterator[Metric]:
-    lanes = [([row.model, row.server, row.key_name or "", row.lane_id], row, use)
-             for row, use in look.lanes]
+    lanes = [
+        ([row.model, row.server, row.key_name or "", row.lane_id], row, use)
+        for row, use in look.lanes
+    ]
     kinds = {
         "requests": "Requests started within the window",
         "tokens": "Tokens of requests started within the window",

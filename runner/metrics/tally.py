@@ -1,7 +1,7 @@
 """Calls, tokens, money and times added up from the ledger, caught up at each look.
 
-Nothing is counted in workers: the ledger's attempts are the only book. Each is counted once, when it
-has ended, so every sum only grows, whoever looks and however often; a second reader of the same
+Nothing is counted in workers: the ledger's attempts are the only book. Each is counted once, when
+it has ended, so every sum only grows, whoever looks and however often; a second reader of the same
 ledger has the same sums.
 """
 
@@ -33,7 +33,7 @@ BUCKETS_S = (
 _BOUNDS_US = [round(bound * 1e6) for bound in BUCKETS_S]
 # Ids are given out a little before their rows are committed, by clocks that hardly differ. What
 # comes later still is found by the count of all rows.
-LATE_US = 30_000_000
+LATE_US = 10_000_000
 
 
 @dataclass(slots=True)
@@ -51,8 +51,9 @@ class Times:
 
 @dataclass(slots=True)
 class Tally:
-    """Sums over all attempts that have ended; keys begin with the model, and end with whether the
-    batch is simulated.
+    """Sums over all attempts that have ended.
+
+    Keys begin with the model, and end with whether the batch is simulated.
     """
 
     calls: Counter[tuple[str, str, bool]] = field(default_factory=Counter)  # by outcome
