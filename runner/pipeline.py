@@ -8,7 +8,6 @@ ledger writes it. The one broad catch is `run_turn`, the top of a document's lif
 
 import asyncio
 import random
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from runner.ledger.gate import Claim, Refusal, Release, claim, release
 from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
 from runner.ledger.work import Work, load
 from runner.limiter import Grant, OverLimitError, Postponed
+from runner.log import Level, detail, log
 from runner.model import (
     Again,
     Call,
@@ -41,6 +41,7 @@ from runner.model import (
     Outcome,
     Purpose,
     RawAnswer,
+    Review,
     Unanswered,
     Unconfirmed,
 )
@@ -401,7 +402,14 @@ class Pipeline:
         where = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in reversed(frames))
         message = f"{type(error).__name__} at {where[:200]}"
         document_id = turn.work.ticket.document_id
-        sys.stderr.write(f"runner: internal error on {document_id}: {message}\n")
+        log(
+            "internal_error",
+            f"internal error on {document_id}: {message}",
+            level=Level.ERROR,
+            document_id=document_id,
+            batch_id=turn.work.batch_id,
+            attempt_id=turn.attempt_id,
+        )
         now_us = self._tools.now_us()
         await self._tools.ledger.write_one(
             lambda connection: note(
@@ -510,6 +518,7 @@ class Pipeline:
         )
         if written:
             turn.ended = outcome
+            _tell(turn, outcome, settlement)
         reach(Point.AFTER_RECORD)
 
     def _lane(self, turn: Turn) -> Lane | None:
@@ -530,6 +539,27 @@ def _poison(work: Work) -> Failure | None:
         return None
     why = f"{work.history.crashes} workers died while they rendered or checked it"
     return Failure(Fault.POISON, why)
+
+
+def _tell(turn: Turn, outcome: Outcome, settlement: Settlement | None) -> None:
+    """Log how a turn ended, without the failure's message: it may quote the answer."""
+    failure = None if isinstance(outcome, Done | Unconfirmed) else outcome.failure
+    ended_badly = isinstance(outcome, Dead | Review)
+    detail(
+        "turn_ended",
+        f"{turn.work.ticket.document_id}: {type(outcome).__name__.lower()}",
+        level=Level.WARNING if ended_badly else Level.INFO,
+        document_id=turn.work.ticket.document_id,
+        batch_id=turn.work.batch_id,
+        job=turn.work.job,
+        attempt_id=turn.attempt_id,
+        model=turn.model,
+        outcome=type(outcome).__name__.lower(),
+        fault=None if failure is None else failure.fault,
+        reason=outcome.reason if isinstance(outcome, Dead | Review) else None,
+        cost_nusd=None if settlement is None else settlement.cost_nusd,
+        total_us=None if settlement is None else settlement.total_us,
+    )
 
 
 def _too_long(message: str) -> Failure:

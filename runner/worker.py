@@ -30,6 +30,7 @@ from runner.ledger.gate import Release, release
 from runner.ledger.standing import has_open_documents
 from runner.limiter import Calendar, Limiter, starts_per_s
 from runner.limitwatch import LimitWatch
+from runner.log import detail, log
 from runner.outages import Outages
 from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
@@ -163,6 +164,7 @@ class WorkerProcess:
         )
         self._listen()
         await self._heart.register()
+        detail("worker_started", "a worker has started", slots=self._options.slots)
 
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -177,7 +179,7 @@ class WorkerProcess:
 
     def _note_hindrance(self, why: str) -> None:
         if self._heart.hinder(JOB, why):
-            sys.stderr.write(f"runner: {why}\n")
+            log("hindered", why)
 
     # ------------------------------------------------------------ work
 
@@ -232,7 +234,7 @@ class WorkerProcess:
             return
         warning = await self._road.refuse_unsafe()
         if warning is not None and self._heart.hinder(FORGETS, warning):
-            sys.stderr.write(f"runner: {warning}\n")
+            log("unsafe_redis", warning)
 
     def _place(self) -> tuple[int, int]:
         """Which one of the working workers this is, and of how many."""
@@ -322,6 +324,7 @@ class WorkerProcess:
             await self._road.forget((await self._road.held()).get(self._heart.row.number, []))
         await self._road.close()
         self._suspect.close()
+        detail("worker_stopped", "a worker has stopped")
 
     async def _let_calls_finish(self) -> None:
         calls = list(self._crew.values())
