@@ -38,6 +38,7 @@ from runner.pipeline import Ended, Pipeline, Tools
 from runner.pulse import beating
 from runner.queue import ROAD_ERRORS, Road
 from runner.suspect import Suspect
+from runner.tracing import open_traces
 
 ROAD_RETRY_FIRST_S = 0.1
 ROAD_RETRY_MAX_S = 2.0
@@ -128,6 +129,7 @@ class WorkerProcess:
             clock_s=self._clock_s,
         )
         self._suspect = Suspect(self._settings.home)
+        self._traces = open_traces(os.environ)
         self._pipeline = Pipeline(
             Tools(
                 ledger=self._ledger,
@@ -142,6 +144,7 @@ class WorkerProcess:
                 on_hindrance=self._note_hindrance,
                 rng=self._rng,
                 clock_s=self._clock_s,
+                traces=self._traces,
             )
         )
         self._road = Road(redis_url, ledger_id=self._ledger.id)
@@ -315,6 +318,8 @@ class WorkerProcess:
         with suppress(LedgerError):
             await self._limit_watch.look()
         await self._limiter.aclose()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)
         self._heart.state = "stopped"
