@@ -96,6 +96,7 @@ class DeadReason(StrEnum):
     DEFERRED_TOO_LONG = "deferred_too_long"
     UNPARSABLE = "unparsable"
     OVER_RATE_LIMIT = "over_rate_limit"
+    ERASED = "erased"
 
 
 class ReviewReason(StrEnum):

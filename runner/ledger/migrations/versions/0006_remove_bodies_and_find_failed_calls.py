@@ -1,4 +1,4 @@
-"""Tombstones of documents, a list of blobs to drop, and indexes that the call log is filtered by."""
+"""Tombstones of documents, a list of blobs to drop, and indexes for filters of the call log."""
 
 import sqlalchemy as sa
 from alembic import op
