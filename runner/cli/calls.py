@@ -14,7 +14,8 @@ from runner.cli.terminal import lines_of, say, say_json, talk
 from runner.cli.wording import duration, short_time, usd
 from runner.errors import NotFoundError
 from runner.keys import trace_id
-from runner.ledger.calls import CallFilter, call_bodies, document_calls, find_call, list_calls
+from runner.ledger.callfilters import CallFilter
+from runner.ledger.calls import call_bodies, document_calls, find_call, list_calls
 
 _HERE = "runner.cli.calls"
 

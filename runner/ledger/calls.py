@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from sqlalchemy import Connection, Select, select
 
 from runner.ledger import blobs
+from runner.ledger.callfilters import CallFilter, conditions
 from runner.ledger.evidence import read_evidence
 from runner.ledger.tables import attempt, batch, document, event, record, source
 from runner.model import Evidence
@@ -88,27 +89,18 @@ class DocumentView:
     prompt_id: str | None  # of the record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallFilter:
-    """Which attempts to list."""
-
-    batch_id: str | None = None
-    document_id: str | None = None
-    model: str | None = None
-    fault: str | None = None
-    limit: int = 50
-
-
 def _rows(connection: Connection, query: Select[Any]) -> list[AttemptRow]:
     return [AttemptRow(**row) for row in connection.execute(query).mappings()]
 
 
 def list_calls(connection: Connection, wanted: CallFilter) -> list[AttemptRow]:
     """The newest attempts first (attempt ids sort by time of birth)."""
-    query = select(*_ROW_COLUMNS).order_by(attempt.c.id.desc()).limit(wanted.limit)
-    for name in ("batch_id", "document_id", "model", "fault"):
-        if (value := getattr(wanted, name)) is not None:
-            query = query.where(attempt.c[name] == value)
+    query = (
+        select(*_ROW_COLUMNS)
+        .where(*conditions(connection, wanted))
+        .order_by(attempt.c.id.desc())
+        .limit(wanted.limit)
+    )
     return _rows(connection, query)
 
 
