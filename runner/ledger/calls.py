@@ -110,6 +110,15 @@ def find_call(connection: Connection, attempt_id: str) -> AttemptRow | None:
     return found[0] if found else None
 
 
+def record_of_call(connection: Connection, attempt_id: str) -> str | None:
+    """The data that this call gave its document, as JSON; None when it gave none."""
+    return connection.execute(
+        select(record.c.data_json)
+        .join(attempt, attempt.c.document_id == record.c.document_id)
+        .where(attempt.c.id == attempt_id, record.c.attempt_id == attempt_id)
+    ).scalar()
+
+
 def document_calls(connection: Connection, document_id: str) -> list[AttemptRow]:
     """A document's attempts, first one first."""
     return _rows(

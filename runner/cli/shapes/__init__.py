@@ -22,6 +22,7 @@ from runner.ledger.standing import BatchStanding, QueueStanding
 from runner.ledger.workers import WorkerRow
 from runner.limiter.use import LaneUse
 from runner.model import BatchState, DocumentState, How
+from runner.outputs import Output
 
 # a worker beats every 3 s; one that has not for this long is taken for lost when looked at
 LOST_AFTER_S = 10.0
@@ -348,15 +349,19 @@ class CallListShape(Shape):
 class CallDetailShape(CallShape):
     """`calls show`: a call with the exact text of its request and answer; null once removed."""
 
+    output: Any  # the data in the answer, as recorded or as the model wrote it
+    output_problem: str | None  # why it gave no record
     request: str | None
     answer: str | None
     headers: Mapping[str, str]
 
     @classmethod
-    def of_call(cls, row: AttemptRow, bodies: CallBodies) -> Self:
-        """A call with its bodies."""
+    def of_call(cls, row: AttemptRow, bodies: CallBodies, output: Output | None) -> Self:
+        """A call with its bodies and what was read from them."""
         return cls(
             **_call_fields(row),
+            output=None if output is None else output.data,
+            output_problem=None if output is None else output.problem,
             request=_text(bodies.request),
             answer=_text(bodies.answer),
             headers=bodies.headers,
