@@ -29,9 +29,7 @@ _OPTIONS = (
     ),
     click.option("--since", help="Made since then: 30m, 2h, 3d ago, or a date or time (UTC)."),
     click.option("--until", help="Made before then."),
-    click.option(
-        "--min-cost-usd", type=Usd(), help="That cost, or may have cost, so much or more."
-    ),
+    click.option("--min-cost-usd", type=Usd(), help="That cost so much or more, or may have."),
     click.option(
         "--limit",
         type=click.IntRange(1, 10_000),
