@@ -18,12 +18,14 @@ from sqlalchemy import (
     select,
 )
 
+from runner.ledger.dialect import chunks
 from runner.ledger.tables import attempt, document, source
 from runner.model import AttemptState, DocumentState
 
 SETTLED = (AttemptState.CONCLUDED, AttemptState.AMBIGUOUS, AttemptState.NOT_SENT)
 
-_ROW: ColumnElement[int] = literal_column("attempt.rowid")
+_NO_ROW: ColumnElement[int] = literal_column("0")
+_row: ColumnElement[int] = literal_column("attempt.rowid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +59,9 @@ class SourceName:
     name: str
 
 
-def _calls() -> Select[Any]:
+def _calls(row: ColumnElement[int]) -> Select[Any]:
     return select(
-        _ROW.label("row"),
+        row.label("row"),
         attempt.c.id.label("attempt_id"),
         attempt.c.state.in_(SETTLED).label("is_settled"),
         attempt.c.document_id,
@@ -84,40 +86,51 @@ def _read(connection: Connection, query: Select[Any]) -> list[Indexable]:
 
 def calls_after(connection: Connection, row: int, *, limit: int) -> list[Indexable]:
     """The calls that were begun after this row."""
-    return _read(connection, _calls().where(row < _ROW).order_by(_ROW).limit(limit))
+    return _read(connection, _calls(_row).where(_row > row).order_by(_row).limit(limit))
 
 
 def calls_of_ids(connection: Connection, ids: Sequence[str]) -> list[Indexable]:
-    """These calls, those that have ended."""
-    query = _calls().where(attempt.c.id.in_(list(ids)), attempt.c.state.in_(SETTLED))
-    return _read(connection, query.order_by(_ROW))
+    """These calls, those that have ended, the oldest first; their rows are not told."""
+    ended = _calls(_NO_ROW).where(attempt.c.state.in_(SETTLED)).order_by(attempt.c.id)
+    return [
+        call
+        for some in chunks(ids)
+        for call in _read(connection, ended.where(attempt.c.id.in_(some)))
+    ]
 
 
 def calls_of_documents(connection: Connection, ids: Sequence[str]) -> list[Indexable]:
     """All calls of these documents, and of those that had none the document itself."""
-    calls = _read(connection, _calls().where(attempt.c.document_id.in_(list(ids))).order_by(_ROW))
-    return calls + _read(connection, _uncalled().where(document.c.id.in_(list(ids))))
+    return [
+        call
+        for some in chunks(ids)
+        for query in (
+            _calls(_NO_ROW).where(attempt.c.document_id.in_(some)),
+            _uncalled().where(document.c.id.in_(some)),
+        )
+        for call in _read(connection, query)
+    ]
 
 
 def last_row(connection: Connection) -> int:
     """How many calls were begun so far."""
     return int(
         connection.execute(
-            select(func.coalesce(func.max(_ROW), 0)).select_from(attempt)
+            select(func.coalesce(func.max(_row), 0)).select_from(attempt)
         ).scalar_one()
     )
 
 
 def is_known(connection: Connection, *, row: int, attempt_id: str) -> bool:
     """Whether this row is still this call: else the ledger was put back, or is another one."""
-    found = connection.execute(select(attempt.c.id).where(row == _ROW)).scalar()
+    found = connection.execute(select(attempt.c.id).where(_row == row)).scalar()
     return bool(found == attempt_id)
 
 
 def _uncalled() -> Select[Any]:
-    none = literal_column("NULL")
+    none: ColumnElement[Any] = literal_column("NULL")
     return select(
-        literal_column("0").label("row"),
+        _NO_ROW.label("row"),
         none.label("attempt_id"),
         literal_column("1").label("is_settled"),
         document.c.id.label("document_id"),
@@ -163,8 +176,11 @@ def names_after(connection: Connection, source_id: int, *, limit: int) -> list[S
 
 def names_of(connection: Connection, document_ids: Sequence[str]) -> list[SourceName]:
     """Every source of these documents."""
-    query = _names().where(source.c.document_id.in_(list(document_ids))).order_by(source.c.id)
-    return [SourceName(*row) for row in connection.execute(query)]
+    return [
+        SourceName(*row)
+        for some in chunks(document_ids)
+        for row in connection.execute(_names().where(source.c.document_id.in_(some)))
+    ]
 
 
 def _names() -> Select[Any]:

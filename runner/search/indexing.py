@@ -1,7 +1,7 @@
 """Takes a ledger's new calls into the search index, a small bite at a time.
 
-A bite is one transaction of the index: what was seen and where it ends are written together, so that
-a bite cut off was none, and two processes that index at once take turns.
+A bite is one transaction of the index: what was seen and where it ends are written together, so
+that a bite cut off was none, and two processes that index at once take turns.
 """
 
 import sqlite3
@@ -176,6 +176,7 @@ def _content(
 def _document(db: sqlite3.Connection, document_id: str, content: int | None) -> tuple[int, bool]:
     found = db.execute("SELECT no FROM document WHERE id = ?", (document_id,)).fetchone()
     if found is not None:
+        db.execute("UPDATE document SET content = ? WHERE no = ?", (content, found[0]))
         return int(found[0]), False
     inserted = db.execute(
         "INSERT INTO document (id, content) VALUES (?, ?)", (document_id, content)

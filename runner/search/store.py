@@ -1,4 +1,4 @@
-"""The file of the search index: `search.db` in the home, SQLite, full-text search without the texts.
+"""The file of the search index: `search.db` in the home, words and where they stand, but no texts.
 
 It can be lost at any time: whatever is in it comes from the ledger, and what is damaged, of another
 version or of another ledger is begun anew.
