@@ -120,11 +120,10 @@ def _live(connection: Connection, ids: Sequence[str]) -> set[str]:
     return live
 
 
-def erase(connection: Connection, ids: Sequence[str], *, names_too: bool, now_us: int) -> None:
-    """Erase these documents; the next sweep drops the blobs that only they had.
+def refuse_live(connection: Connection, ids: Sequence[str]) -> None:
+    """Until this transaction ends none of these documents is called.
 
-    Doing it again erases what was written since. Raises UsageError, and nothing is changed, when
-    one of them runs.
+    Raises UsageError when one is already.
     """
     one_at_a_time(connection, REMOVAL)
     if live := _live(connection, ids):
@@ -133,6 +132,15 @@ def erase(connection: Connection, ids: Sequence[str], *, names_too: bool, now_us
             "would be written again; try again when it has ended (`runner batch pause` lets no "
             "further call begin)"
         )
+
+
+def erase(connection: Connection, ids: Sequence[str], *, names_too: bool, now_us: int) -> None:
+    """Erase these documents; the next sweep drops the blobs that only they had.
+
+    Doing it again erases what was written since. Raises UsageError, and nothing is changed, when
+    one of them runs.
+    """
+    refuse_live(connection, ids)
     for some in chunks(ids):
         _forget_quotes(connection, some)
         _erase_documents(connection, some, now_us=now_us)

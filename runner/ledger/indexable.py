@@ -37,6 +37,7 @@ class Indexable:
     is_settled: bool
     document_id: str
     batch_id: str
+    is_erased: bool
     text_digest: bytes | None
     text_bytes: int
     model: str | None
@@ -66,6 +67,7 @@ def _calls(row: ColumnElement[int]) -> Select[Any]:
         attempt.c.state.in_(SETTLED).label("is_settled"),
         attempt.c.document_id,
         attempt.c.batch_id,
+        document.c.erased_us.is_not(None).label("is_erased"),
         document.c.text_digest,
         document.c.text_bytes,
         attempt.c.model,
@@ -135,6 +137,7 @@ def _uncalled() -> Select[Any]:
         literal_column("1").label("is_settled"),
         document.c.id.label("document_id"),
         document.c.batch_id,
+        document.c.erased_us.is_not(None).label("is_erased"),
         document.c.text_digest,
         document.c.text_bytes,
         none.label("model"),

@@ -4,7 +4,7 @@ Bodies are a document's text, and the requests and answers of its calls. Rows, c
 messages and events stay. A body that something younger, or not ended, refers to stays for it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,19 +114,10 @@ def _digests(whose: ColumnElement[bool]) -> CompoundSelect[Any]:
     return union(select(text.label("digest")).where(whose, text.is_not(None)), *of_calls)
 
 
-def prunable_pages(connection: Connection, age: Age) -> Iterator[list[str]]:
-    """Ids of the documents that are old enough, a page at a time."""
-    last = ""
-    while page := list(
-        connection.execute(
-            select(document.c.id)
-            .where(_is_prunable(age), document.c.id > last)
-            .order_by(document.c.id)
-            .limit(PAGE)
-        ).scalars()
-    ):
-        yield page
-        last = page[-1]
+def prunable_page(connection: Connection, age: Age, *, after: str) -> list[str]:
+    """Ids of the next documents that are old enough, in the order of ids; none behind the last."""
+    query = select(document.c.id).where(_is_prunable(age), document.c.id > after)
+    return list(connection.execute(query.order_by(document.c.id).limit(PAGE)).scalars())
 
 
 _DROP_TEXT = (
@@ -140,25 +131,28 @@ _DROP_TEXT = (
 )
 
 
-def prune(connection: Connection, ids: Sequence[str], age: Age, *, now_us: int) -> tuple[int, int]:
-    """Let go of the bodies of these documents; how many documents and calls that were.
+def still_prunable(connection: Connection, ids: Sequence[str], age: Age) -> list[str]:
+    """Those of the documents that are still to be pruned; nobody changes them until the end.
 
-    One that is not old enough any more (retried, decided on) is passed over. The next sweep drops
-    what nothing else refers to.
+    One that was retried or decided on meanwhile is none of them.
     """
     one_at_a_time(connection, REMOVAL)
-    still = connection.execute(
-        select(document.c.id, document.c.text_digest)
-        .where(document.c.id.in_(list(ids)), _is_prunable(age))
-        .with_for_update()
-    ).all()
-    if not still:
-        return 0, 0
-    kept_ids = [row.id for row in still]
-    let_go = drop_bodies(connection, kept_ids)
-    connection.execute(_DROP_TEXT, [{"key": id_, "at": now_us} for id_ in kept_ids])
-    list_unwanted(connection, [row.text_digest for row in still])
-    return len(still), let_go
+    query = select(document.c.id).where(document.c.id.in_(list(ids)), _is_prunable(age))
+    return list(connection.execute(query.with_for_update()).scalars())
+
+
+def prune(connection: Connection, ids: Sequence[str], *, now_us: int) -> int:
+    """Let go of the bodies of these documents; how many calls they had.
+
+    The next sweep drops what nothing else refers to.
+    """
+    if not ids:
+        return 0
+    digests = select(document.c.text_digest).where(document.c.id.in_(list(ids)))
+    list_unwanted(connection, list(connection.execute(digests).scalars()))
+    calls = drop_bodies(connection, ids)
+    connection.execute(_DROP_TEXT, [{"key": id_, "at": now_us} for id_ in ids])
+    return calls
 
 
 def drop_bodies(connection: Connection, document_ids: Sequence[str]) -> int:

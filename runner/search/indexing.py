@@ -194,16 +194,17 @@ def _index_call(
 ) -> None:
     if call.attempt_id is not None and _is_call(db, call.attempt_id):
         return
+    answer, message = answer_piece(call, bodies), message_piece(call)
     numbers = (
         _number(db, name) for name in (call.batch_id, call.model, call.prompt_id, call.fault)
     )
+    has = (answer != "", message != "")
     no = db.execute(
         "INSERT INTO call (id, document, content, batch, model, prompt, fault, created_us, "
-        "cost_nusd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (call.attempt_id, document, content, *numbers, call.created_us, call.cost_nusd),
+        "cost_nusd, has_answer, has_message) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (call.attempt_id, document, content, *numbers, call.created_us, call.cost_nusd, *has),
     ).lastrowid
-    answer, message = answer_piece(call, bodies), message_piece(call)
-    if answer or message:
+    if any(has):
         db.execute(
             "INSERT INTO answers (rowid, answer, message) VALUES (?, ?, ?)", (no, answer, message)
         )

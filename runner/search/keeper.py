@@ -1,9 +1,9 @@
 """Keeps the search index up in the background: one worker of a fleet, a little at a time."""
 
 import asyncio
-import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from runner.ledger import Ledger
@@ -46,7 +46,8 @@ class SearchKeeper:
         """Index until cancelled."""
         try:
             while True:
-                await asyncio.sleep(await self._step())
+                rest_s = await self._step()
+                await asyncio.sleep(rest_s)
         finally:
             self._close()
 
@@ -56,13 +57,8 @@ class SearchKeeper:
             self._close()
             return LOOK_EVERY_S
         await self._let_writers_go_first()
-        try:
-            bite = await asyncio.to_thread(self._bite)
-        except (DamagedError, sqlite3.Error, OSError) as error:
-            self._close()
-            sys.stderr.write(
-                f"runner: search index: {error}; tried again in {BROKEN_WAIT_S:.0f} s\n"
-            )
+        bite = await self._whole(asyncio.create_task(asyncio.to_thread(self._bite)))
+        if bite is None:
             return BROKEN_WAIT_S
         share = QUIET_SHARE if self._is_quiet() else WORKING_SHARE
         rest_s = bite.seconds * (1 / share - 1)
@@ -74,17 +70,37 @@ class SearchKeeper:
                 return
             await asyncio.sleep(YIELD_S)
 
-    def _bite(self) -> Bite:
+    async def _whole(self, biting: "asyncio.Task[Bite | None]") -> Bite | None:
+        """A bite's end; a thread cannot be cancelled, so a cancellation waits for it too."""
+        try:
+            return await asyncio.shield(biting)
+        except asyncio.CancelledError:
+            while not biting.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([biting])
+            raise
+
+    def _bite(self) -> Bite | None:
+        """One bite; None when it failed."""
+        try:
+            bite = self._take_bite()
+        except Exception as error:  # noqa: BLE001 - no trouble with an index may end a worker
+            self._close()
+            why = f"{type(error).__name__}: {error}"
+            sys.stderr.write(f"runner: search index: {why}; again in {BROKEN_WAIT_S:.0f} s\n")
+            return None
+        self._calls = _next_size(self._calls, bite)
+        return bite
+
+    def _take_bite(self) -> Bite:
         if self._store is None or not self._store.is_current:
             self._close()
             self._store = open_store(self._home)
         try:
-            bite = take_bite(self._store, self._ledger, calls_max=self._calls)
+            return take_bite(self._store, self._ledger, calls_max=self._calls)
         except DamagedError:
             remove(self._store.path)  # begun anew by the next bite
             raise
-        self._calls = _next_size(self._calls, bite)
-        return bite
 
     def _close(self) -> None:
         if self._store is not None:

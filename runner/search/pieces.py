@@ -33,8 +33,8 @@ def answer_piece(call: Indexable, bodies: Mapping[bytes, bytes]) -> str:
 
 
 def message_piece(call: Indexable) -> str:
-    """Why it failed."""
-    return clean(call.message or "")
+    """Why it failed; empty once erased."""
+    return "" if call.is_erased else clean(call.message or "")
 
 
 def name_piece(name: str) -> str:

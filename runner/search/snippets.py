@@ -46,9 +46,9 @@ def snippets(query: str, pieces: Iterable[tuple[int, str, str]]) -> Mapping[int,
             (_OPEN, _CLOSE, WORDS_AROUND, query),
         )
         return {
-            number: _read(one, is_of_other=False)
-            if _OPEN in one
-            else _read(other, is_of_other=True)
+            number: _read(other, is_of_other=True)
+            if _OPEN not in one
+            else _read(one, is_of_other=False)
             for number, one, other in rows
         }
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+# Another one where a piece (pieces.py) is made otherwise: what is in the index is taken out by
+# making it again.
 VERSION = 1
 FILE = "search.db"
 BUSY_TIMEOUT_S = 10.0
@@ -24,7 +26,8 @@ CREATE TABLE document (no INTEGER PRIMARY KEY, id TEXT UNIQUE, content INTEGER);
 CREATE INDEX document_by_content ON document (content);
 CREATE TABLE call (
   no INTEGER PRIMARY KEY, id TEXT UNIQUE, document INTEGER, content INTEGER, batch INTEGER,
-  model INTEGER, prompt INTEGER, fault INTEGER, created_us INTEGER, cost_nusd INTEGER
+  model INTEGER, prompt INTEGER, fault INTEGER, created_us INTEGER, cost_nusd INTEGER,
+  has_answer INTEGER, has_message INTEGER
 );
 CREATE INDEX call_by_document ON call (document);
 CREATE TABLE source (id INTEGER PRIMARY KEY, document INTEGER);
