@@ -15,10 +15,11 @@ from sqlalchemy import Connection
 
 from runner.errors import LedgerError
 from runner.ledger import Ledger, erasing, pruning
+from runner.ledger.deadletters import purge_dead
 from runner.ledger.pruning import Age
 from runner.ledger.space import rewrite
 from runner.ledger.sweeping import sweep
-from runner.search.forgetting import forget_all, forget_bodies, knows
+from runner.search.forgetting import forget_all, forget_bodies, forget_texts, knows
 from runner.search.store import FILE, DamagedError, Store, make_anew, open_store, remove
 
 R = TypeVar("R")
@@ -61,6 +62,20 @@ def prune(
     if documents:
         _compact(ledger, home)
     return Pruned(documents, calls, swept.blobs, swept.stored_bytes)
+
+
+def purge(ledger: Ledger, home: Path, document_ids: Sequence[str]) -> int:
+    """Drop the texts of these dead letters, for good; how many had one."""
+    now_us = ledger.clock.us()
+
+    def action(connection: Connection, db: sqlite3.Connection | None) -> int:
+        if db is not None:
+            forget_texts(db, connection, document_ids)
+        return purge_dead(connection, document_ids, now_us=now_us)
+
+    purged = _with_index(ledger, home, action)
+    sweep(ledger)
+    return purged
 
 
 def _page(ledger: Ledger, age: Age, *, after: str) -> list[str]:

@@ -8,10 +8,15 @@ from runner.ledger.workers import living
 
 def tell_if_idle(ledger: Ledger) -> None:
     """Say which command works on the queue, when no worker gives signs of life."""
-    with ledger.snapshot() as connection:
-        workers = living(connection)
-    if all(ledger.clock.us() - worker.beat_us > LOST_AFTER_S * 1e6 for worker in workers):
+    if not somebody_works(ledger):
         talk(
             "no worker is running: `runner work --until-empty` does what waits, and so does "
             "your `runner run` command again"
         )
+
+
+def somebody_works(ledger: Ledger) -> bool:
+    """Whether a worker gives signs of life."""
+    with ledger.snapshot() as connection:
+        workers = living(connection)
+    return any(ledger.clock.us() - worker.beat_us <= LOST_AFTER_S * 1e6 for worker in workers)

@@ -58,6 +58,14 @@ def several(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+def size(count: int) -> str:
+    """Bytes as people read them: `734 bytes`, `12.3 MB`."""
+    for unit_bytes, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit_bytes:
+            return f"{count / unit_bytes:.1f} {name}"
+    return several(count, "byte")
+
+
 def since_us(text: str, *, now_us: int, option: str = "--since") -> int:
     """The time that `--since` means: `90s`, `30m`, `2h`, `3d`, `1w` ago, or an ISO date or time.
 

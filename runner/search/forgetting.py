@@ -25,6 +25,16 @@ def forget_bodies(
     _forget_words(db, connection, document_ids, keep_messages=True)
 
 
+def forget_texts(
+    db: sqlite3.Connection, connection: Connection, document_ids: Sequence[str]
+) -> None:
+    """Forget only texts."""
+    digests = [call.text_digest for call in calls_of_documents(connection, document_ids)]
+    bodies = blobs.fetch(connection, digests)
+    for document_id in document_ids:
+        _forget_text(db, document_id, bodies)
+
+
 def forget_all(
     db: sqlite3.Connection,
     connection: Connection,
