@@ -65,7 +65,7 @@ def prune(
 
 
 def purge(ledger: Ledger, home: Path, document_ids: Sequence[str]) -> int:
-    """Drop the texts of these dead letters, for good; how many had one."""
+    """Drop the texts of these dead letters, for good; how many there are."""
     now_us = ledger.clock.us()
 
     def action(connection: Connection, db: sqlite3.Connection | None) -> int:

@@ -83,11 +83,11 @@ def _cost(one: HitShape) -> str | None:
 def _tell_lag(shape: SearchShape) -> None:
     if shape.behind:
         talk(
-            f"the index is {several(shape.behind, 'call')} behind: a worker goes on with it, or this "
-            "command again"
+            f"the index is {several(shape.behind, 'call')} behind: a worker goes on with it, or "
+            "this command again"
         )
     if shape.read_back_to is not None:
         talk(
-            f"only calls since {short_time(shape.read_back_to)} were read: --until, --batch and the "
-            "other filters narrow the search"
+            f"only calls since {short_time(shape.read_back_to)} were read: --until, --batch and "
+            "the other filters narrow the search"
         )

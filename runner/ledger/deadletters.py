@@ -182,24 +182,23 @@ def retry_dead(
 
 
 def purge_dead(connection: Connection, ids: Iterable[str], *, now_us: int) -> int:
-    """Let go of the text of these dead letters; rows, costs and reasons stay. How many had one.
+    """Let go of the text of these dead letters; rows, costs and reasons stay. How many are.
 
     The next sweep drops the texts that nothing else refers to.
     """
     purged = 0
     one_at_a_time(connection, REMOVAL)
     for some in chunks(ids):
-        meant = (
-            document.c.id.in_(some),
-            document.c.state == DocumentState.DEAD,
-            document.c.text_digest.is_not(None),
-        )
+        meant = (document.c.id.in_(some), document.c.state == DocumentState.DEAD)
         digests = connection.execute(select(document.c.text_digest).where(*meant)).scalars()
         list_unwanted(connection, list(digests))
         purged += connection.execute(
             update(document)
             .where(*meant)
-            .values(former_digest=document.c.text_digest, text_digest=None)
+            .values(
+                former_digest=func.coalesce(document.c.text_digest, document.c.former_digest),
+                text_digest=None,
+            )
         ).rowcount
     note(connection, "dead_purged", f"{purged} dead letters purged", now_us=now_us)
     return purged
