@@ -161,7 +161,7 @@ def _explaining() -> Iterator[None]:
     """Turn the trouble of the index's file into the person's words."""
     try:
         yield
-    except sqlite3.OperationalError as error:
+    except (sqlite3.OperationalError, OSError) as error:
         raise LedgerError(
             f"the search index could not be written: {error}; make room, or end what holds "
             f"{FILE}, and repeat this command"

@@ -46,7 +46,7 @@ def search(
     if ledger.is_sqlite:
         try:
             return _by_index(ledger, home, query, wanted, catch_up_max_s=catch_up_max_s)
-        except sqlite3.OperationalError:
+        except (sqlite3.OperationalError, OSError):
             pass  # no room, no right: what was asked can be answered all the same
     hits, back_to_us = read_through(ledger, query, wanted, most_s=READ_THROUGH_MAX_S)
     return Found(tuple(hits), read_back_to_us=back_to_us)

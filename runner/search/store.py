@@ -143,7 +143,7 @@ def make_anew(db: sqlite3.Connection) -> None:
 def open_store(home: Path) -> Store:
     """Open the index of a home, made anew when there is none or it is damaged.
 
-    Raises sqlite3.OperationalError when it cannot be written: no room, no right, locked.
+    Raises sqlite3.OperationalError or OSError when it cannot be written: no room, no right, locked.
     """
     path = home / FILE
     try:
