@@ -1,7 +1,6 @@
 """Searching calls: what words find, what the index costs, and that it can be lost at any time."""
 
 import asyncio
-import json
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -16,67 +15,22 @@ from hypothesis import strategies as st
 from runner.errors import UsageError
 from runner.ledger.callfilters import CallFilter
 from runner.ledger.space import rewrite
-from runner.ledger.workers import WorkerRow
-from runner.model import Dead, Done, Failure, Fault, Outcome
 from runner.search.indexing import take_bite
 from runner.search.keeper import SearchKeeper
 from runner.search.query import clean, match_query
 from runner.search.reading import read_through
-from runner.search.search import Found, lag, search
+from runner.search.search import lag, search
 from runner.search.snippets import snippets
 from runner.search.store import FILE, open_store
-from tests.ledgers import COST_NUSD, POSTGRES_URL, Lease, World, open_world
+from tests.call_history import INVALID, Calls, completion, open_calls
+from tests.ledgers import COST_NUSD, POSTGRES_URL
 
 needs_index = pytest.mark.skipif(POSTGRES_URL is not None, reason="an index is of SQLite ledgers")
-
-INVALID = Dead("schema_invalid", Failure(Fault.SCHEMA_INVALID, 'total: not a decimal; got "abc"'))
-
-
-class Calls(World):
-    """A world whose calls say something."""
-
-    home: Path
-    me: WorkerRow
-
-    def says(self, text: str, data: Any, outcome: Outcome | None = None) -> Lease:
-        """Submit a document, answer its call with this data, and end it."""
-        batch = self.batch()
-        self.add(batch, text, first_position=self.now_us)
-        lease = self.call_for()
-        self.store(lease, completion(data))
-        self.finish(lease, outcome or Done(json.dumps(data)))
-        return lease
-
-    def call_for(self) -> Lease:
-        """Begin the call of the one document that waits."""
-        (ticket,) = self.feed(self.me)
-        return self.claim(ticket, self.me)
-
-    def find(self, words: str, **wanted: Any) -> Found:
-        """Search as the command does."""
-        return search(self.ledger, self.home, words, CallFilter(**wanted))
-
-    def ids(self, words: str, **wanted: Any) -> list[str | None]:
-        """Attempt ids, newest first."""
-        return [hit.attempt_id for hit in self.find(words, **wanted).hits]
-
-
-def completion(data: Any) -> bytes:
-    """An answer whose content is this data, or these words."""
-    content = data if isinstance(data, str) else json.dumps(data)
-    message = {"role": "assistant", "content": content}
-    choices = [{"index": 0, "finish_reason": "stop", "message": message}]
-    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-    return json.dumps({"id": "chatcmpl-1", "choices": choices, "usage": usage}).encode()
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[Calls]:
-    with open_world(tmp_path) as found:
-        calls = Calls(found.ledger)
-        calls.home = tmp_path / "home"
-        calls.home.mkdir(exist_ok=True)
-        calls.me = calls.worker()
+    with open_calls(tmp_path) as calls:
         yield calls
 
 
