@@ -102,7 +102,7 @@ def completion(data: Any) -> bytes:
 
 @contextmanager
 def open_calls(folder: Path) -> Iterator[Calls]:
-    """A home with a worker that leads; at its end it balances, and no body that it needs is gone."""
+    """A home with a worker that leads; at its end it balances and no body it needs is gone."""
     with open_world(folder) as found:
         calls = Calls(found.ledger)
         calls.home = folder / "home"

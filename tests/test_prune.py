@@ -100,7 +100,8 @@ def test_an_audit_that_was_decided_is_waited_for_no_more(world: Calls) -> None:
     world.sql("UPDATE record SET sampled = :yes", yes=True)
     world.sql(
         "INSERT INTO review (document_id, batch_id, decision, stratum, was_wrong, model, "
-        "prompt_id, reviewer, at_us) VALUES (:id, :batch, 'accepted', 'sampled', :no, 'm', 'p', 'me', 1)",
+        "prompt_id, reviewer, at_us) "
+        "VALUES (:id, :batch, 'accepted', 'sampled', :no, 'm', 'p', 'me', 1)",
         id=id_, batch=world.batch().id, no=False,
     )  # fmt: skip
     assert retention.prune(world.ledger, world.home, past(world)).documents == 1
