@@ -17,7 +17,8 @@ _FENCE = "```"
 class Output:
     """The data of a call's answer: JSON as the record has it or as the model wrote it.
 
-    Words that are no JSON stand as a text. `problem` says why it gave no record, if so.
+    Words that are no JSON stand as a text; None is what nothing is left of. `problem` says why it
+    gave no record, if so.
     """
 
     data: Any
@@ -46,14 +47,12 @@ def output_of(
     record_json: str | None,
     fault: str | None,
     message: str | None,
-) -> Output | None:
-    """What a call gave; None where nothing of its answer is left."""
+) -> Output:
+    """What a call gave."""
     problem = None if fault is None else f"{fault}: {message}" if message else fault
     if record_json is not None:
         return Output(json.loads(record_json), problem)
-    if words is None:
-        return None
-    data = data_in(words)
+    data = None if words is None else data_in(words)
     return Output(words if data is None else data, problem)
 
 

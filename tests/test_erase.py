@@ -96,9 +96,9 @@ def test_whatever_column_quotes_the_text_is_cleaned(world: Calls) -> None:
     lease = world.says(LETTER, {"name": CANARY}, bad)
     id_, batch_id = lease.ticket.document_id, world.batch().id
     world.sql(
-        "UPDATE document SET reask_json = :it, first_read_json = :it, signature = :it "
+        "UPDATE document SET reask_json = :one, first_read_json = :two, signature = :three "
         "WHERE id = :id",
-        it=json.dumps(CANARY), id=id_,
+        one=json.dumps(CANARY), two=json.dumps(CANARY), three=CANARY, id=id_,
     )  # fmt: skip
     world.sql("UPDATE attempt SET headers_json = :it", it=json.dumps({"x-echo": CANARY}))
     with world.ledger.transaction() as connection:

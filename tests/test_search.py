@@ -119,6 +119,7 @@ def test_each_filter_narrows_a_search(world: Calls, history: dict[str, str]) -> 
     assert world.ids("acme", document_id=document_id) == []
 
 
+@needs_index
 def test_a_document_that_ended_without_a_call_is_found_by_its_error(world: Calls) -> None:
     batch = world.batch()
     world.add(batch, None)
@@ -164,6 +165,7 @@ def test_a_call_is_found_once_it_has_ended_and_a_source_that_came_later_too(
     assert world.ids("late") == [lease.attempt_id]
 
 
+@needs_index
 def test_what_was_said_by_a_retried_dead_letter_is_not_shown_as_its_state_now(
     world: Calls,
 ) -> None:

@@ -146,9 +146,9 @@ def _detail(connection: Connection, row: AttemptRow) -> CallDetailShape:
 
 def _output(one: CallDetailShape) -> str:
     """The data for a person, above it why it did not become a record."""
-    if one.output is None:
-        return "(none is left, or none was received)"
     told = "" if one.output_problem is None else f"(no record: {one.output_problem})\n"
+    if one.output is None:
+        return told + "(none is left, or none was received)"
     if isinstance(one.output, str):
         return told + one.output
     return told + json.dumps(one.output, indent=2, ensure_ascii=False)

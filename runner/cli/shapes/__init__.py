@@ -356,12 +356,12 @@ class CallDetailShape(CallShape):
     headers: Mapping[str, str]
 
     @classmethod
-    def of_call(cls, row: AttemptRow, bodies: CallBodies, output: Output | None) -> Self:
+    def of_call(cls, row: AttemptRow, bodies: CallBodies, output: Output) -> Self:
         """A call with its bodies and what was read from them."""
         return cls(
             **_call_fields(row),
-            output=None if output is None else output.data,
-            output_problem=None if output is None else output.problem,
+            output=output.data,
+            output_problem=output.problem,
             request=_text(bodies.request),
             answer=_text(bodies.answer),
             headers=bodies.headers,
