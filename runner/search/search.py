@@ -40,7 +40,8 @@ def search(
 
     The index of a ledger on SQLite is brought up to date first, for at most `catch_up_max_s`. One
     on PostgreSQL has none, nor has a home that cannot be written: there the newest calls, and no
-    documents without any, are read through for at most ten seconds. Raises UsageError when the words cannot be searched for.
+    documents without any, are read through for at most ten seconds. Raises UsageError when the
+    words cannot be searched for.
     """
     query = match_query(words)
     if ledger.is_sqlite:
