@@ -61,6 +61,7 @@ def test_old_bodies_go_and_rows_records_costs_and_errors_stay(world: Calls) -> N
     assert bodies_of(world, failed.attempt_id)["message"] == 'total: not a decimal; got "abc"'
     document = world.json("show", lease.ticket.document_id)
     assert (document["text"], document["data"]) == (None, {"seller": "Acme"})
+    assert document["pruned"] is not None
     after = world.json("results", "b", "--out", str(world.home / "after.jsonl"))
     assert before["lines"] == after["lines"] == 2
     assert (world.home / "before.jsonl").read_bytes() == (world.home / "after.jsonl").read_bytes()

@@ -82,8 +82,10 @@ class Ledger:
     @contextmanager
     def outside(self) -> Iterator[Connection]:
         """A connection in no transaction, for the few statements that allow none around them."""
-        options = {"isolation_level": "AUTOCOMMIT", "outside": True}
-        with self._engine.connect().execution_options(**options) as connection:
+        # SQLite's driver opens no transactions here; were it told so, it would be told otherwise
+        # when the connection goes back to its pool
+        level = {} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        with self._engine.connect().execution_options(outside=True, **level) as connection:
             yield connection
 
     @property

@@ -80,6 +80,7 @@ class DocumentView:
     created_us: int
     due_us: int
     finished_us: int | None
+    pruned_us: int | None  # when its text, requests and answers were dropped for age
     sources: tuple[str, ...]
     text: str | None
     data: Any

@@ -421,6 +421,7 @@ class DocumentShape(Shape):
     created: str
     due: str | None  # when it may be tried again, while it waits
     finished: str | None
+    pruned: str | None  # when its text, requests and answers were dropped for age
     model: str | None
     prompt_id: str | None
     flags: tuple[str, ...]
@@ -453,6 +454,7 @@ class DocumentShape(Shape):
             created=iso(view.created_us),
             due=iso(view.due_us) if view.state == DocumentState.QUEUED else None,
             finished=as_iso(view.finished_us),
+            pruned=as_iso(view.pruned_us),
             model=view.model,
             prompt_id=view.prompt_id,
             flags=view.flags,
