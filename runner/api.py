@@ -8,11 +8,13 @@ async with Runner.open() as runner:
 """
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
+from typing import assert_never
 
 from runner.batches import (
     Request,
@@ -33,12 +35,14 @@ from runner.keys import new_id
 from runner.ledger import Ledger
 from runner.ledger.deadletters import DeadFilter, DeadLetter, list_dead
 from runner.ledger.engine import sqlite_url
+from runner.ledger.reviews import ReviewFilter, Waiting, list_waiting
 from runner.ledger.standing import QueueStanding, queue_standing, state_counts
 from runner.ledger.submission import Batch as LedgerBatch
 from runner.loaders import from_iterable, iter_sources
-from runner.model import OPEN_STATES, BatchState, SourceText
+from runner.model import OPEN_STATES, BatchState, Decided, SourceText
 from runner.pinned import PinnedJobs
 from runner.processes import WorkerProcesses
+from runner.reviews import Reviewer, correct, decide_all, run_again
 
 POLL_S = 0.2
 
@@ -237,6 +241,54 @@ class Runner:
             return retry(self.ledger, wanted, jobs=self._jobs, prompt=prompt, models=models)
 
         return await asyncio.to_thread(again)
+
+    async def reviews(self, wanted: ReviewFilter = ReviewFilter()) -> list[Waiting]:  # noqa: B008 - frozen
+        """What waits for a person, oldest first."""
+
+        def look() -> list[Waiting]:
+            with self.ledger.snapshot() as connection:
+                return list_waiting(connection, wanted)
+
+        return await asyncio.to_thread(look)
+
+    async def review(
+        self,
+        waiting: Waiting,
+        decided: Decided,
+        *,
+        reviewer: str,
+        note: str | None = None,
+        data: Mapping[str, object] | None = None,
+        despite_checks: bool = False,
+    ) -> None:
+        """Decide on a record that waits; a correction brings the right `data`.
+
+        Raises UsageError when another person was first, or the record is another one by now, and
+        CorrectionError when the data is not valid.
+        """
+        by = Reviewer(name=reviewer, note=note)
+        if (data is None) == (decided is Decided.CORRECTED):
+            raise UsageError("a correction, and nothing else, brings data")
+
+        def decide() -> None:
+            match decided:
+                case Decided.ACCEPTED | Decided.REJECTED:
+                    decide_all(self.ledger, [waiting], decided, by)
+                case Decided.CORRECTED:
+                    correct(
+                        self.ledger,
+                        waiting,
+                        json.dumps(data),
+                        by,
+                        jobs=self._jobs,
+                        despite_checks=despite_checks,
+                    )
+                case Decided.AGAIN:
+                    run_again(self.ledger, [waiting], by, jobs=self._jobs)
+                case _:
+                    assert_never(decided)
+
+        await asyncio.to_thread(decide)
 
     async def keep_workers(self) -> None:
         """Start this runner's own workers, and start again what died of them."""

@@ -106,7 +106,7 @@ def plan(request: Request, jobs: PinnedJobs) -> tuple[BatchPlan, Pinned]:
             prompt_version=pinned.prompt.version,
             prompt_id=pinned.prompt_id,
             models=pinned.models,
-            second_read=_second_pin(pinned, jobs),
+            second_read=second_pin(pinned, jobs),
             canary=None
             if request.prompt is not None
             else jobs.canary(request.job, models=request.models),
@@ -120,7 +120,7 @@ def plan(request: Request, jobs: PinnedJobs) -> tuple[BatchPlan, Pinned]:
     )
 
 
-def _second_pin(pinned: Pinned, jobs: PinnedJobs) -> SecondPin | None:
+def second_pin(pinned: Pinned, jobs: PinnedJobs) -> SecondPin | None:
     """What the job's second reads are made with: pinned with the batch, as the first ones are."""
     wanted = pinned.job.second_read
     if wanted is None:
@@ -371,15 +371,19 @@ def retry(
     retried: list[str] = []
     for job in sorted({letter.job for letter in letters}):
         ids = [letter.document_id for letter in letters if letter.job == job]
-        pins = _pins(jobs, job, prompt=prompt, models=tuple(models))
+        pins = pins_of(jobs, job, prompt=prompt, models=tuple(models))
         with ledger.transaction() as connection:
             retried += retry_dead(connection, ids, pins=pins, now_us=_us(clock_s or ledger.clock.s))
     return retried
 
 
-def _pins(
+def pins_of(
     jobs: PinnedJobs, job: str, *, prompt: str | None, models: tuple[str, ...]
 ) -> Pins | None:
+    """What documents of a job that run again are asked with; None: with what their batch pinned.
+
+    Raises JobError when the version or its lock does not exist.
+    """
     if prompt is None and not models:
         return None
     pinned = jobs.live(job, version=prompt, models=models)

@@ -78,12 +78,25 @@ class AlertSettings(BaseModel):
         return command
 
 
+class ReviewSettings(BaseModel):
+    """The `[review]` table of runner.toml.
+
+    `audit_percent` is the share of done documents that wait for a person's look all the same, drawn
+    at random, of every job that sets none of its own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    audit_percent: float = Field(default=0.0, ge=0, le=100, allow_inf_nan=False)
+
+
 class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     budget: BudgetSettings = BudgetSettings()
     alerts: AlertSettings = AlertSettings()
+    review: ReviewSettings = ReviewSettings()
 
 
 class Settings(BaseModel):
@@ -99,6 +112,7 @@ class Settings(BaseModel):
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     budget: BudgetSettings = BudgetSettings()
     alerts: AlertSettings = AlertSettings()
+    review: ReviewSettings = ReviewSettings()
 
     @classmethod
     def load(cls, *, env: Mapping[str, str] = os.environ, config: Path | None = None) -> Self:
@@ -117,6 +131,7 @@ class Settings(BaseModel):
             models=file.models,
             budget=file.budget,
             alerts=file.alerts,
+            review=file.review,
         )
 
     def model(self, name: str) -> ModelSettings:
@@ -136,6 +151,10 @@ class Settings(BaseModel):
             "the API key is only ever sent over https or loopback: mend base_url in runner.toml "
             "or OPENAI_BASE_URL"
         )
+
+    def audit_percent(self, own: float | None) -> float:
+        """The share of a job's done documents that a person looks at; `own` is the job's."""
+        return self.review.audit_percent if own is None else own
 
     @property
     def ledger_path(self) -> Path:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from tomlkit.items import Item
+from tomlkit.items import Float, Item, Trivia
 
-from runner.errors import JobError
+from runner.errors import JobError, RunnerError
 from runner.promptlock import (
     LOCK_FILE,
     CanaryShare,
@@ -221,7 +221,7 @@ def _changing(folder: Path) -> Iterator[_Change]:
 
 
 def _write(path: Path, lock: Lock) -> None:
-    """Make the file say this lock, keeping what else it says. Raises JobError."""
+    """Make the file say this lock, keeping what else it says. Raises RunnerError when it cannot."""
     if path.exists():
         document = tomlkit.parse(read_text(path))
     else:
@@ -233,7 +233,9 @@ def _write(path: Path, lock: Lock) -> None:
     try:
         _replace(path, text)
     except OSError as error:
-        raise JobError(f"{path}: cannot be written: {error.strerror}") from error
+        raise RunnerError(
+            f"{path}: cannot be written: {error.strerror}; mend that and repeat the command"
+        ) from error
 
 
 def _merge(table: MutableMapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -260,7 +262,8 @@ def _item(value: Any) -> Item:
             for one in value:
                 item.append(_item(one))
         case Decimal():
-            item = tomlkit.float_(f"{value:f}")
+            exact = f"{value.normalize():f}"
+            item = Float(float(value), Trivia(), exact if "." in exact else f"{exact}.0")
         case tuple():
             item = tomlkit.item(list(value))
         case _:

@@ -58,6 +58,7 @@ class Job:
     max_output_tokens: int = 2_048
     on_ambiguous: Literal["retry", "review"] = "retry"
     ceiling_usd: float | None = None  # of a document; none: the general one of runner.toml
+    audit_percent: float | None = None  # of done documents, for a person; none: the general share
     second_read: SecondRead | None = None
 
     def __post_init__(self) -> None:
@@ -71,6 +72,8 @@ class Job:
             raise JobError(f"max_reasks must be at least 0, not {self.max_reasks}")
         if self.ceiling_usd is not None and not 0 < self.ceiling_usd < float("inf"):
             raise JobError(f"ceiling_usd must be an amount above 0, not {self.ceiling_usd}")
+        if self.audit_percent is not None and not 0 <= self.audit_percent <= 100:  # noqa: PLR2004
+            raise JobError(f"audit_percent must be from 0 to 100, not {self.audit_percent}")
 
     def policy(self, *, ladder_length: int) -> Policy:
         """The limits that `decide` applies to this job's documents."""

@@ -34,6 +34,14 @@ class BatchState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Purpose(StrEnum):
+    """What a batch is for: only runs are listed, the others are found by name."""
+
+    RUN = "run"
+    EVAL = "eval"
+    TRY = "try"  # one document, one call: what would be asked again ends cancelled
+
+
 class AttemptState(StrEnum):
     """How far one provider call got, as far as the ledger knows."""
 
@@ -97,6 +105,23 @@ class DeadReason(StrEnum):
     UNPARSABLE = "unparsable"
     OVER_RATE_LIMIT = "over_rate_limit"
     ERASED = "erased"
+    REJECTED_IN_REVIEW = "rejected_in_review"
+
+
+class Stratum(StrEnum):
+    """Why a record waits for a person."""
+
+    FLAGGED = "flagged"  # the runner is not sure of it
+    SAMPLED = "sampled"  # drawn at random of those that it is sure of
+
+
+class Decided(StrEnum):
+    """What a person made of a record that waited."""
+
+    ACCEPTED = "accepted"
+    CORRECTED = "corrected"
+    REJECTED = "rejected"
+    AGAIN = "again"
 
 
 class ReviewReason(StrEnum):

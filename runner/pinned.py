@@ -69,6 +69,11 @@ class PinnedJobs:
             )
         return self._unchanged(name, chosen, models=models, lock=lock)
 
+    def live_version(self, name: str) -> str | None:
+        """The version that new batches pin; None before the first lock. Raises JobError."""
+        lock = find_lock(self.job(name).folder)
+        return None if lock is None else lock.live
+
     def canary(self, name: str, *, models: tuple[str, ...]) -> Canary | None:
         """What a new batch pins beside the live version, if the lock has a canary.
 

@@ -26,7 +26,7 @@ from runner.lanes import Lane, Lanes
 from runner.ledger import Ledger
 from runner.ledger.calls import split_request
 from runner.ledger.events import note
-from runner.ledger.gate import Claim, Release, claim, release
+from runner.ledger.gate import Claim, Refusal, Release, claim, release
 from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
 from runner.ledger.work import Work, load
 from runner.limiter import Grant, OverLimitError, Postponed
@@ -39,6 +39,7 @@ from runner.model import (
     Failure,
     Fault,
     Outcome,
+    Purpose,
     RawAnswer,
     Unanswered,
     Unconfirmed,
@@ -54,6 +55,11 @@ from runner.validate import validate
 
 CANNOT_LOAD_WAIT_S = 30
 CRASHES_MAX = 2  # the job's own code is not let near such a document again
+
+
+# How a turn ended: with an outcome in the ledger, or with the gate's refusal. None: it did not, and
+# nobody was called; or what it came to could not be written, as the lease was lost meanwhile.
+Ended = Outcome | Refusal | None
 
 
 class ProviderFor(Protocol):
@@ -78,6 +84,7 @@ class Tools:
     worker_id: Callable[[], str]
     on_hindrance: Callable[[str], None]  # what keeps this worker from a document, for `status`
     rng: random.Random
+    streams: bool = False  # answers are to come as they grow
     clock_s: Callable[[], float] = time.time
     monotonic_ns: Callable[[], int] = time.monotonic_ns
 
@@ -100,6 +107,7 @@ class Turn:
     sent: bool = False  # the request may have left
     received: bool = False  # its answer is here, durable or about to be
     answer: RawAnswer | None = None  # durable
+    ended: Ended = None
 
 
 class Pipeline:
@@ -110,8 +118,8 @@ class Pipeline:
         self._day_limit_nusd = day_budget_nusd(tools.settings)
         self.calling: set[Ticket] = set()
 
-    async def run_turn(self, ticket: Ticket) -> None:
-        """Take one document through one turn; a stale ticket is passed over.
+    async def run_turn(self, ticket: Ticket) -> Ended:
+        """Take one document through one turn, and say how it ended; a stale ticket is passed over.
 
         Cancelled before the gate, the document is released; cancelled during the call, the call
         counts as possibly paid. Any other exception is a bug: it is written down and the document
@@ -122,13 +130,13 @@ class Pipeline:
             work = await self._tools.ledger.read(load, ticket)
         except asyncio.CancelledError:
             await self._release(ticket)
-            return
+            return None
         if work is None:
-            return
+            return None
         pinned = self._pin(work)
         if pinned is None:
             await self._release(ticket, wait_s=CANNOT_LOAD_WAIT_S)
-            return
+            return None
         turn = Turn(work, pinned, self._tools.monotonic_ns(), _model_of(work, pinned))
         try:
             await self._take(turn)
@@ -138,6 +146,7 @@ class Pipeline:
             await self._end_by_bug(turn, error)
         finally:
             self.calling.discard(ticket)
+        return turn.ended
 
     # ------------------------------------------------------------ the straight line
 
@@ -255,6 +264,7 @@ class Pipeline:
                 reask=turn.work.reask,
                 settings=self._tools.settings,
                 prices=self._tools.prices,
+                streams=self._tools.streams,
             )
 
     def _over_ceiling(self, turn: Turn, prepared: Prepared) -> Failure | None:
@@ -338,6 +348,8 @@ class Pipeline:
         if refusal is None:
             turn.lease_token = token
             self.calling.add(turn.work.ticket)
+        else:
+            turn.ended = refusal
         return refusal is None
 
     async def _store(self, turn: Turn, answer: RawAnswer) -> bool:
@@ -449,7 +461,8 @@ class Pipeline:
         """What the attempt cost; None when nothing was called, or when it will be read again."""
         if turn.lease_token is None or turn.attempt_id is None:
             return None
-        if turn.answer is not None and reading is None and isinstance(outcome, Again):
+        reads_again = isinstance(outcome, Again) and turn.work.purpose is not Purpose.TRY
+        if turn.answer is not None and reading is None and reads_again:
             return None  # our own bug while reading: the paid answer stays for the next turn
         if reading is None and turn.answer is not None:
             reading = read_answer(turn.answer)
@@ -478,7 +491,7 @@ class Pipeline:
         failure = None if isinstance(outcome, Done | Unconfirmed) else outcome.failure
         first = turn.work.first
         reach(Point.BEFORE_RECORD)
-        await self._tools.ledger.write(
+        written = await self._tools.ledger.write(
             finish,
             Finish(
                 ticket=turn.work.ticket,
@@ -492,8 +505,11 @@ class Pipeline:
                 record_attempt_id=None if first is None else first.attempt_id,
                 lane=self._lane(turn),
                 ceiling_nusd=self._ceiling_nusd(turn),
+                audit_percent=self._tools.settings.audit_percent(turn.pinned.job.audit_percent),
             ),
         )
+        if written:
+            turn.ended = outcome
         reach(Point.AFTER_RECORD)
 
     def _lane(self, turn: Turn) -> Lane | None:

@@ -40,8 +40,16 @@ _FENCE = "+++"
 _PROBE = "text of a document, for trial"
 _SECTIONS = re.compile(r"^# (system|user)[ \t]*$", re.MULTILINE)
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
-# Anything that a model could take for our delimiter, opening or closing.
-_DELIMITER = re.compile(r"<(?=\s*/?\s*document)", re.IGNORECASE)
+# Anything that a model could take for our delimiter, opening or closing: in full width, too, and
+# with signs within it that nobody sees.
+_UNSEEN = (  # possessive: given back sign by sign, a long run of blanks would take for ever
+    r"[\s\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+    r"\U000e0000-\U000e01ef]*+"
+)
+_TAG_NAME = _UNSEEN.join(f"[{sign}{chr(ord(sign) + 0xFEE0)}]" for sign in "document")
+_DELIMITER = re.compile(
+    rf"[<\uff1c\ufe64](?={_UNSEEN}[/\uff0f\u2044]?+{_UNSEEN}{_TAG_NAME})", re.IGNORECASE
+)
 
 
 class Parameters(BaseModel):
@@ -164,7 +172,8 @@ def render(prompt: PromptVersion, *, document: str) -> RenderedPrompt:
     """Render the messages for one document.
 
     The document's text appears verbatim between its tags, except that a `<` that begins a
-    `<document>` or `</document>` tag inside it is written `&lt;`: no text can end its delimiter.
+    `<document>` or `</document>` tag inside it is written `&lt;`, unseen signs and widths aside: no
+    text can end its delimiter.
     Raises JobError when a template uses a variable that does not exist or fails otherwise.
     """
     try:

@@ -33,7 +33,7 @@ from runner.limitwatch import LimitWatch
 from runner.outages import Outages
 from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
-from runner.pipeline import Pipeline, Tools
+from runner.pipeline import Ended, Pipeline, Tools
 from runner.pulse import beating
 from runner.queue import ROAD_ERRORS, Road
 from runner.search.keeper import SearchKeeper
@@ -78,7 +78,7 @@ class WorkerProcess:
         self._options = options
         self._wanted_clock_s = clock_s
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
-        self._crew: dict[Ticket, asyncio.Task[None]] = {}
+        self._crew: dict[Ticket, asyncio.Task[Ended]] = {}
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
         self._arq: Worker | None = None

@@ -12,8 +12,10 @@ import pytest
 from runner import Runner
 from runner.api import PausedError
 from runner.config import Settings
-from runner.errors import InputError, JobError, NotFoundError
+from runner.corrections import CorrectionError
+from runner.errors import InputError, JobError, NotFoundError, UsageError
 from runner.ledger.deadletters import DeadFilter
+from runner.model import Decided
 from runner.testing.control import ProviderProcess
 from runner.testing.documents import generate_documents
 from tests.roads import Road
@@ -85,6 +87,24 @@ async def test_dead_letters_are_listed_and_retried_once(
         assert len(await runner.retry(DeadFilter(reason="bad_request"))) == 2
         assert await runner.retry(DeadFilter(reason="bad_request")) == []
         assert (await batch.wait(timeout_s=60)).done == 2
+
+
+async def test_what_waits_for_a_person_is_decided_on_once(road: Road, settings: Settings) -> None:
+    road.configure("[review]\naudit_percent = 100\n")
+    async with Runner.open(settings=Settings.load(env=road.env)) as runner:
+        batch = await runner.submit("invoice", _texts(2), batch="audited")
+        assert (await batch.wait(timeout_s=60)).done == 2
+        one, two = await runner.reviews()
+        await runner.review(one, Decided.ACCEPTED, reviewer="ann")
+        with pytest.raises(UsageError, match="it was accepted by ann"):
+            await runner.review(one, Decided.REJECTED, reviewer="bob")
+        with pytest.raises(CorrectionError, match="total"):
+            await runner.review(two, Decided.CORRECTED, reviewer="bob", data={"total": "odd"})
+        with pytest.raises(UsageError, match="brings data"):
+            await runner.review(two, Decided.CORRECTED, reviewer="bob")
+        assert await runner.reviews() == [two]
+        await runner.review(two, Decided.REJECTED, reviewer="bob")
+        assert [letter.reason for letter in await runner.dead()] == ["rejected_in_review"]
 
 
 def _script(road: Road, name: str, *arguments: str) -> str:

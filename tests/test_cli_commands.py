@@ -65,9 +65,11 @@ def test_each_option_says_what_it_does() -> None:
 
 def test_the_table_of_a_group_says_one_line_about_each_command(tmp_path: Path) -> None:
     shown = call("--help", home=tmp_path)
-    assert [line.split()[0] for line in shown.out.splitlines() if line.startswith("  ")][-15:] == [
-        *("run", "submit", "work", "status", "results", "show", "dead", "batch", "calls"),
-        *("prune", "erase", "audit", "doctor", "new", "prompt"),
+    table = shown.out.partition("Commands:")[2].splitlines()
+    assert [line.split()[0] for line in table if line.startswith("  ")] == [
+        *("run", "try", "submit", "work", "status", "results", "show", "dead", "review", "batch"),
+        *("calls", "prune", "erase", "audit", "doctor", "new", "revalidate", "compare", "eval"),
+        "prompt",
     ]
 
 

@@ -49,6 +49,17 @@ def test_the_window_of_a_limit_is_a_minute_unless_it_is_told(tmp_path: Path) -> 
         Settings.load(env={"RUNNER_CONFIG": str(path)})
 
 
+def test_the_share_of_an_audit_is_the_jobs_own_or_the_general_one(tmp_path: Path) -> None:
+    path = tmp_path / "runner.toml"
+    path.write_text("[review]\naudit_percent = 2.5\n", encoding="utf-8")
+    settings = Settings.load(env={"RUNNER_CONFIG": str(path)})
+    assert [settings.audit_percent(own) for own in (None, 0.0, 10.0)] == [2.5, 0.0, 10.0]
+    assert Settings(home=tmp_path).audit_percent(None) == 0.0
+    path.write_text("[review]\naudit_percent = 101\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"review\.audit_percent"):
+        Settings.load(env={"RUNNER_CONFIG": str(path)})
+
+
 def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         Settings.load(env={"RUNNER_CONFIG": str(tmp_path / "none.toml")})

@@ -189,6 +189,7 @@ def test_the_running_documents_of_dead_and_stopped_workers_are_orphans(world: Wo
         False,
     )
     assert (orphan.model, orphan.prompt_id, orphan.job) == ("small", "p1", "invoice")
+    assert orphan.prompt_version == "v1"
 
 
 @pytest.mark.parametrize("cancelled", [False, True])

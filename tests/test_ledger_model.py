@@ -18,11 +18,13 @@ from runner.ledger.feeding import free_answered, orphans, ready_tickets, take_ba
 from runner.ledger.gate import Refusal, Release, release
 from runner.ledger.outcomes import Finish, Settlement
 from runner.ledger.pausing import pause_batch
+from runner.ledger.reviews import Decision, NotDecided, ReviewFilter, decide, list_waiting
+from runner.ledger.sampling import add_to_sample, draw
 from runner.ledger.standing import batch_standing
 from runner.ledger.submission import Batch
 from runner.ledger.work import load
 from runner.ledger.workers import WorkerRow, bury, take_lead
-from runner.model import TERMINAL_STATES, AttemptState, Failure, Fault, Outcome
+from runner.model import TERMINAL_STATES, AttemptState, Decided, Failure, Fault, Outcome
 from tests.ledgers import (
     COST_NUSD,
     DEAD,
@@ -225,6 +227,32 @@ class LedgerMachine(RuleBasedStateMachine):
             retried = retry_dead(connection, ids, pins=None, now_us=self.world.tick())
             assert retry_dead(connection, ids, pins=None, now_us=self.world.tick()) == []
         assert set(retried) <= set(ids)
+
+    @rule(place=PLACES, decided=st.sampled_from(Decided))
+    def review(self, place: int, decided: Decided) -> None:
+        with self.world.ledger.snapshot() as connection:
+            waiting = list_waiting(connection, ReviewFilter())
+        one = self.pick(waiting, place)
+        if one is None:
+            return
+        decision = Decision(
+            document_id=one.document_id,
+            decided=decided,
+            reviewer="a person",
+            now_us=self.world.tick(),
+            data_json='{"a":3}' if decided is Decided.CORRECTED else None,
+        )
+        with self.world.ledger.transaction() as connection:
+            first, second = decide(connection, [decision, decision])
+        assert first in (None, NotDecided.ONLY_FLAGGED, NotDecided.CANNOT_RUN)
+        assert second is not None
+
+    @rule(place=PLACES)
+    def sample(self, place: int) -> None:
+        with self.world.ledger.transaction() as connection:
+            drawn = draw(connection, self.batch(place).id, percent=50)
+            assert add_to_sample(connection, drawn.new_ids) == len(drawn.new_ids)
+            assert draw(connection, self.batch(place).id, percent=50).new_ids == ()
 
     @rule(place=PLACES)
     def pause(self, place: int) -> None:

@@ -107,6 +107,13 @@ JOB = Job(
     schema=int, models=("a",), description="", ceiling_usd=0
 )
 """
+NO_SHARE = """\
+from runner.job import Job
+
+JOB = Job(
+    schema=int, models=("a",), description="", audit_percent=101
+)
+"""
 NO_SUCH_TYPE = """\
 from pydantic import BaseModel
 class A(BaseModel):
@@ -122,6 +129,7 @@ A(x=1)
         ("\ndef (:\n", 2, "SyntaxError"),
         (NO_MODELS, 3, "at least one model"),
         (NO_CEILING, 3, "ceiling_usd must be an amount above 0, not 0"),
+        (NO_SHARE, 3, "audit_percent must be from 0 to 100, not 101"),
         (NO_SUCH_TYPE, 4, "not fully defined"),
     ],
 )

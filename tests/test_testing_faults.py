@@ -13,6 +13,7 @@ from runner.testing.faults import ContentFault, Occasion
 
 KEYS = [document_key(f"document {number}") for number in range(4_000)]
 OCCASION = Occasion(
+    instructions="Extract the total.",
     document_key=KEYS[0],
     document="Total: 5",
     model="m",
@@ -56,7 +57,10 @@ def test_targeted_rules_look_at_text_model_key_and_time() -> None:
         {"fault": "model_not_found_404", "models": ["old"]},
         {"fault": "invalid_api_key_401", "keys": ["bad"]},
         {"fault": "unavailable_503", "from_request": 10, "to_request": 20},
+        {"fault": "dropped_row", "instructions": "sloppily"},
     )
+    sloppy = replace(OCCASION, instructions="Extract sloppily.")
+    assert hit(faults, sloppy) == "dropped_row"
     assert hit(faults, OCCASION) is None
     assert hit(faults, replace(OCCASION, document="some poison here")) == "refusal"
     assert hit(faults, replace(OCCASION, model="old")) == "model_not_found_404"

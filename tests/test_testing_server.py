@@ -413,8 +413,8 @@ def test_a_completion_can_end_without_an_answer_and_is_billed(
     assert entry.cost_nusd == entry.prompt_tokens * 250 + entry.completion_tokens * 2000
 
 
-def content_under(provider: ProviderProcess, fault: str) -> str:
-    provider.control(clear=True, faults={"rules": [{"fault": fault}]})
+def content_under(provider: ProviderProcess, fault: str, **more: Any) -> str:
+    provider.control(clear=True, faults={"rules": [{"fault": fault, **more}]})
     answer = send(provider, body(max_completion_tokens=...)).json()
     assert answer["choices"][0]["finish_reason"] == "stop"
     (entry,) = provider.book()
@@ -450,7 +450,9 @@ def test_schema_invalid_answers_have_another_shape(provider: ProviderProcess, fa
     assert shapes != {name: type(value) for name, value in ANSWER.items()}
 
 
-@pytest.mark.parametrize("fault", ["invented_value", "swapped_digits", "dropped_row"])
+@pytest.mark.parametrize(
+    "fault", ["invented_value", "swapped_digits", "dropped_row", "wrong_field"]
+)
 def test_silent_errors_keep_the_shape_and_are_booked_with_their_place(
     provider: ProviderProcess, fault: str
 ) -> None:
@@ -462,6 +464,10 @@ def test_silent_errors_keep_the_shape_and_are_booked_with_their_place(
     (entry,) = provider.book()
     assert (entry.altered or "").split(".")[0] in ANSWER
     assert found == json.loads(content_under(provider, fault))
+
+
+def test_a_scripted_answer_is_given_as_it_stands(provider: ProviderProcess) -> None:
+    assert content_under(provider, "scripted", answer='{"total": -1}') == '{"total": -1}'
 
 
 @pytest.mark.parametrize("fault", ["drop_before_answer", "drop_mid_body", "reset_mid_body"])
@@ -518,6 +524,7 @@ def test_every_fault_there_is_has_a_test_above() -> None:
         *("fenced_json", "trailing_text", "cut_json", "invalid_json", "giant_integer"),
         *("deep_json", "nan_number", "duplicate_keys", "wrong_type", "missing_field"),
         *("extra_field", "invented_value", "swapped_digits", "dropped_row"),
+        *("wrong_field", "scripted"),
         *("drop_before_answer", "drop_mid_body", "reset_mid_body"),
         *("hang", "hang_mid_body", "drip"),
     }

@@ -15,12 +15,18 @@ __all__ = ["command_line", "main"]
 
 _TABLE = {
     "run": ("runner.cli.run", "run", "Do a whole job: submit, work, wait, export, sum up."),
+    "try": ("runner.cli.trying", "try_", "One document, asked for once, field by field."),
     "submit": ("runner.cli.submit", "submit", "Put documents into the queue, and nothing else."),
     "work": ("runner.cli.work", "work", "Work on the queue until told to stop."),
     "status": ("runner.cli.status", "status", "Queue depth, progress, spend and workers."),
     "results": ("runner.cli.results", "results", "Write a batch's results to a file."),
     "show": ("runner.cli.show", "show", "Everything about one document."),
     "dead": ("runner.cli.dead", "dead", "Dead letters: list, show, retry, purge, export."),
+    "review": (
+        "runner.cli.review",
+        "review",
+        "Records that wait for a person: list, decide, sample, estimate.",
+    ),
     "batch": ("runner.cli.batch", "batch", "Batches: list, pause, resume, cancel."),
     "calls": ("runner.cli.calls", "calls", "Provider calls: list, show, search, trace."),
     "prune": ("runner.cli.prune", "prune", "Drop the bodies of documents that ended long ago."),
@@ -28,6 +34,13 @@ _TABLE = {
     "audit": ("runner.cli.audit", "audit", "Check that all documents and money add up."),
     "doctor": ("runner.cli.doctor", "doctor", "Check that this machine and its settings can run."),
     "new": ("runner.cli.new", "new", "Write the skeleton of a new job."),
+    "revalidate": (
+        "runner.cli.revalidate",
+        "revalidate_batch",
+        "Stored answers through the present schema and checks, free.",
+    ),
+    "compare": ("runner.cli.compare", "compare", "Differences of two batches, field by field."),
+    "eval": ("runner.cli.evaluate", "evaluate", "Evaluate a prompt on gold documents."),
     "prompt": ("runner.cli.prompt", "prompt", "Prompt versions: list, show, lock."),
 }
 

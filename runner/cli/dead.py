@@ -10,7 +10,7 @@ import click
 from runner import batches
 from runner.cli.commands import Command, LazyGroup, json_option
 from runner.cli.confirming import confirm, yes_option
-from runner.cli.idle import tell_if_idle
+from runner.cli.idle import tell_if_idle, tell_paused
 from runner.cli.lookup import find_document, look_at
 from runner.cli.pricing import Estimate, price_retry
 from runner.cli.session import Session, find_batch, pass_session
@@ -220,7 +220,7 @@ def retry(
         else:
             say("dry run: nothing was queued" if dry_run else f"retried {len(retried):,}")
         if retried:
-            _tell_paused(ledger, letters)
+            tell_paused(ledger, (letter.batch_name for letter in letters))
             tell_if_idle(ledger)
 
 
@@ -257,13 +257,6 @@ def _retried_shape(estimate: Estimate, retried: Sequence[str]) -> RetriedShape:
         expected_usd=estimate.expected_usd,
         worst_usd=estimate.worst_usd,
     )
-
-
-def _tell_paused(ledger: Ledger, letters: Sequence[DeadLetter]) -> None:
-    for name in sorted({letter.batch_name for letter in letters}):
-        batch = find_batch(ledger, name)
-        if batch.pause_reason is not None:
-            talk(f"{name} is paused: `runner batch resume {name}` lets it go on")
 
 
 @click.command("purge", cls=Command, example=("runner dead purge --reason unparsable --since 7d",))

@@ -1,5 +1,8 @@
-"""Tells the person when work waits and nobody works."""
+"""Tells the person when work waits and nobody works, or nobody may."""
 
+from collections.abc import Iterable
+
+from runner.cli.session import find_batch
 from runner.cli.shapes import LOST_AFTER_S
 from runner.cli.terminal import talk
 from runner.ledger import Ledger
@@ -13,6 +16,13 @@ def tell_if_idle(ledger: Ledger) -> None:
             "no worker is running: `runner work --until-empty` does what waits, and so does "
             "your `runner run` command again"
         )
+
+
+def tell_paused(ledger: Ledger, batch_names: Iterable[str]) -> None:
+    """Say which of these batches are paused, so that what was queued in them waits."""
+    for name in sorted(set(batch_names)):
+        if find_batch(ledger, name).pause_reason is not None:
+            talk(f"{name} is paused: `runner batch resume {name}` lets it go on")
 
 
 def somebody_works(ledger: Ledger) -> bool:

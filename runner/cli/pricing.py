@@ -1,9 +1,10 @@
-"""What it would cost to retry dead letters, told before anything is queued."""
+"""What it would cost to run documents again, told before anything is queued."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Protocol
 
 from runner import batches
 from runner.budget import PriceList, nusd_to_usd, usd_to_nusd
@@ -11,10 +12,29 @@ from runner.cli.session import Session
 from runner.errors import ConfigError, JobError
 from runner.ledger import Ledger
 from runner.ledger.calls import view_document
-from runner.ledger.deadletters import DeadLetter
 from runner.pinned import Pinned, PinnedJobs
 
 SAMPLE_MAX = 100  # texts of a batch that are priced exactly; more are priced by their bytes
+
+
+class Ended(Protocol):
+    """A document that may be run again: a dead letter, or one in review."""
+
+    @property
+    def document_id(self) -> str:
+        """The document."""
+
+    @property
+    def batch_id(self) -> str:
+        """Its batch."""
+
+    @property
+    def text_bytes(self) -> int:
+        """How long its text is."""
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there is a text to send."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,16 +63,16 @@ class _Price:
 def price_retry(
     session: Session,
     ledger: Ledger,
-    letters: Sequence[DeadLetter],
+    letters: Sequence[Ended],
     *,
     prompt: str | None,
     models: tuple[str, ...],
 ) -> Estimate:
-    """Price a retry of these letters, batch by batch.
+    """Price another run of these documents, batch by batch.
 
     Raises JobError when the prompt or model that was asked for by name does not exist.
     """
-    by_batch: dict[str, list[DeadLetter]] = defaultdict(list)
+    by_batch: dict[str, list[Ended]] = defaultdict(list)
     for letter in letters:
         if letter.has_text:
             by_batch[letter.batch_id].append(letter)
@@ -97,9 +117,7 @@ def _pinned(
     )
 
 
-def _price(
-    session: Session, ledger: Ledger, letters: Sequence[DeadLetter], pinned: Pinned
-) -> _Price:
+def _price(session: Session, ledger: Ledger, letters: Sequence[Ended], pinned: Pinned) -> _Price:
     step = -(-len(letters) // SAMPLE_MAX)
     sample = letters[::step]
     with ledger.snapshot() as connection:

@@ -220,7 +220,7 @@ def diff(session: Session, /, *, job: str, before: str, after: str, as_json: boo
     if found.diff:
         say(found.diff.removesuffix("\n"))
     asked = ", ".join(found.changed) or "nothing"
-    talk(f"of what is asked, {asked} changed: {found.before_id} and {found.after_id}")
+    talk(f"of what is asked, {asked} changed: {found.before_id} became {found.after_id}")
     if found.unknown:
         talk(f"not known of a version that was locked long ago: {', '.join(found.unknown)}")
 

@@ -147,7 +147,7 @@ def _say_status(shape: PromptStatusShape) -> None:
         say_table(
             [Column(title) for title in ("when", "what", "version", "instead of")],
             [
-                (short_time(one.at), one.what, one.version, one.instead_of)
+                (short_time(one.at), _what(one), one.version, one.instead_of)
                 for one in shape.deployments
             ],
         )
@@ -171,6 +171,10 @@ def _say_status(shape: PromptStatusShape) -> None:
             [Column("batch"), Column("version"), *(Column(one, right=True) for one in counts)],
             rows,
         )
+
+
+def _what(one: DeploymentShape) -> str:
+    return one.what if one.percent is None else f"{one.what} {one.percent} %"
 
 
 def _canary_words(canary: DeployedShape) -> str:

@@ -1,21 +1,17 @@
 """`runner run`: a whole job in one process tree, safe to interrupt and to repeat."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from runner import batches
-from runner.budget import PriceList, usd_to_nusd
+from runner.budget import PriceList
 from runner.cli.commands import Command, json_option, leave, worker_options
-from runner.cli.crew import Crew
 from runner.cli.exits import Exit
 from runner.cli.export import check_target, export
-from runner.cli.interrupts import Interrupts
-from runner.cli.progress import make_board
+from runner.cli.opening import open_again
 from runner.cli.session import Session, pass_session
 from runner.cli.submission import (
     Asked,
@@ -23,28 +19,16 @@ from runner.cli.submission import (
     Submission,
     make_plan,
     submission_options,
+    tell_canary,
 )
-from runner.cli.summary import Told, tell_ending, tell_interrupted
+from runner.cli.summary import Told, tell_ending
 from runner.cli.terminal import lines_of, say, say_json, talk
-from runner.cli.watch import Ending, Watch
+from runner.cli.watch import Ending
 from runner.cli.wording import duration, several, usd
+from runner.cli.working import EXIT_OF, MAX_WAIT_S, Workers, interrupts_told, work_on
 from runner.errors import UsageError
 from runner.exporters import STDOUT
 from runner.keys import content_digest
-from runner.ledger import Ledger
-from runner.ledger.control import resume_batch
-from runner.ledger.pausing import leave_past_days
-from runner.ledger.submission import Batch, open_batch
-from runner.model import BatchState
-
-MAX_WAIT_S = 3_600.0
-
-_EXIT_OF = {
-    Ending.CANCELLED: Exit.FAILED,
-    Ending.PAUSED: Exit.PAUSED,
-    Ending.STALLED: Exit.PAUSED,
-    Ending.INTERRUPTED: Exit.INTERRUPTED,
-}
 
 
 @click.command(
@@ -97,7 +81,7 @@ def run(
     Repeat the same command whenever you like: it goes on where it stopped, adds new or changed
     files as new documents, and calls nobody for what is done. Ctrl-C lets calls in flight finish.
     """
-    with _interrupts_told(session):
+    with interrupts_told(session):
         began_s = time.monotonic()
         _check_outputs(out, as_json=as_json)
         planned = make_plan(session, Asked(**asked))
@@ -105,12 +89,15 @@ def run(
             _forecast(session, planned, as_json=as_json)
             return
         with session.ledger(create=True) as ledger:
-            batch = _open(ledger, planned)
-            ending, why = _work(
+            batch = open_again(ledger, planned.plan, known=planned.known)
+            if batch.simulated:
+                talk("simulated: answers and costs are made up, no provider is called")
+            tell_canary(batch)
+            ending, why = work_on(
                 ledger,
                 batch,
                 submission=Submission(ledger, planned),
-                workers=_Workers(
+                workers=Workers(
                     processes, concurrency, session.env, allow_unsafe_redis=allow_unsafe_redis
                 ),
                 max_wait_s=max_wait_s,
@@ -137,17 +124,7 @@ def run(
         if as_json:
             say_json(summed)
         unfinished = bool(summed.dead or summed.review)
-        leave(_EXIT_OF.get(ending, Exit.UNFINISHED if unfinished else Exit.DONE))
-
-
-@contextmanager
-def _interrupts_told(session: Session) -> Iterator[None]:
-    """Let a Ctrl-C before or after the waiting end the command as one during it does."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        tell_interrupted(session.typed)
-        leave(Exit.INTERRUPTED)
+        leave(EXIT_OF.get(ending, Exit.UNFINISHED if unfinished else Exit.DONE))
 
 
 def _check_outputs(out: str | None, *, as_json: bool) -> None:
@@ -206,78 +183,3 @@ def _distinct_texts(planned: Planned) -> Iterator[str | None]:
         if digest not in seen:
             seen.add(digest)
             yield one.text
-
-
-def _open(ledger: Ledger, planned: Planned) -> Batch:
-    """Begin the batch or find it again; more budget, or a new day, lets a paused one go on."""
-    more = _raises_budget(ledger, planned)
-    with ledger.transaction() as connection:
-        leave_past_days(connection, now_us=ledger.clock.us())
-        batch = open_batch(connection, planned.plan, now_us=ledger.clock.us())
-        if more:
-            resume_batch(connection, batch, budget_nusd=None, now_us=ledger.clock.us())
-    if batch.simulated:
-        talk("simulated: answers and costs are made up, no provider is called")
-    return batch
-
-
-def _raises_budget(ledger: Ledger, planned: Planned) -> bool:
-    asked, known = planned.asked.budget_usd, planned.known
-    if asked is None or known is None or known.state is not BatchState.PAUSED:
-        return False
-    if known.pause_scope is not None:
-        return False  # a key or a day holds it, which its own budget does not mend
-    before_nusd = batches.standing(ledger, known).limit_nusd
-    return before_nusd is not None and usd_to_nusd(asked) > before_nusd
-
-
-@dataclass(frozen=True, slots=True)
-class _Workers:
-    """The workers that a run may start."""
-
-    processes: int
-    concurrency: int
-    env: Mapping[str, str]
-    allow_unsafe_redis: bool
-
-    @property
-    def arguments(self) -> list[str]:
-        """For each of them."""
-        unsafe = ["--allow-unsafe-redis"] if self.allow_unsafe_redis else []
-        return ["--concurrency", str(self.concurrency), *unsafe]
-
-
-def _work(
-    ledger: Ledger,
-    batch: Batch,
-    *,
-    submission: Submission,
-    workers: _Workers,
-    max_wait_s: float,
-) -> tuple[Ending, str]:
-    """Submit and work until the batch has ended; how it did, and why it waited last."""
-    interrupts = Interrupts()
-    board = make_board()
-    try:
-        with (
-            interrupts.heard(),
-            Crew(
-                count=workers.processes,
-                arguments=workers.arguments,
-                env=workers.env,
-                on_line=board.note,
-            ) as crew,
-        ):
-            watch = Watch(
-                ledger,
-                batch,
-                submission=submission,
-                crew=crew,
-                board=board,
-                interrupts=interrupts,
-                max_wait_s=max_wait_s,
-            )
-            submission.start()
-            return watch.wait(), watch.last_why
-    finally:
-        board.close()

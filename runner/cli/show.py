@@ -1,6 +1,7 @@
 """`runner show`: everything about one document."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -75,9 +76,7 @@ def say_document(shape: DocumentShape, *, text_chars_max: int | None) -> None:
     say(lines_of(_facts(shape)))
     if shape.data is not None:
         say("\nrecord\n" + json.dumps(shape.data, indent=2, ensure_ascii=False))
-    if shape.evidence and shape.text is not None:
-        say("\nevidence")
-        say(lines_of([(one.path, _words(shape.text, one)) for one in shape.evidence]))
+    say_evidence(shape.evidence, shape.text)
     if shape.calls:
         say("\ncalls")
         say_calls(shape.calls, with_document=False)
@@ -87,6 +86,12 @@ def say_document(shape: DocumentShape, *, text_chars_max: int | None) -> None:
         cut = shape.text if text_chars_max is None else shape.text[:text_chars_max]
         rest = len(shape.text) - len(cut)
         say("\ntext\n" + cut + (f"\n… {rest:,} more characters: --full shows them" if rest else ""))
+
+
+def say_evidence(evidence: Sequence[EvidenceShape], text: str | None) -> None:
+    """Write where in the text each value stands."""
+    if evidence and text is not None:
+        say("\nevidence\n" + lines_of([(one.path, _words(text, one)) for one in evidence]))
 
 
 def _words(text: str, evidence: EvidenceShape) -> str:

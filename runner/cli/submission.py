@@ -224,6 +224,15 @@ def refuse_unknown_prices(session: Session, models: tuple[str, ...], *, limit: s
             )
 
 
+def tell_canary(batch: Batch) -> None:
+    """Say that a share of a batch's documents is asked with another prompt, if so."""
+    if batch.canary is not None:
+        talk(
+            f"canary: {batch.canary.percent} % of the documents are asked with prompt "
+            f"{batch.canary.version}, the others with {batch.prompt_version}"
+        )
+
+
 def _known_batch(session: Session, name: str) -> Batch | None:
     if not session.has_ledger:
         return None

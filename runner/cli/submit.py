@@ -10,7 +10,7 @@ from runner.batches import Submitted
 from runner.cli.commands import Command, json_option
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes import SubmittedShape
-from runner.cli.submission import Asked, make_plan, submission_options
+from runner.cli.submission import Asked, make_plan, submission_options, tell_canary
 from runner.cli.terminal import lines_of, say, say_json, talk
 from runner.cli.wording import several
 
@@ -43,6 +43,7 @@ def submit(session: Session, /, *, as_json: bool, **asked: Any) -> None:
             on_progress=_Teller(),
         )
     planned.skipped.tell()
+    tell_canary(done.batch)
     shape = SubmittedShape(
         batch=done.batch.name,
         batch_id=done.batch.id,

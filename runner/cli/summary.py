@@ -115,8 +115,7 @@ def _tell_reviews(told: Told) -> None:
         return
     name = shlex.quote(told.standing.batch.name)
     have = "has a record that waits" if waiting == 1 else "have records that wait"
-    where = told.out if told.exported and told.out != STDOUT else f"`runner results {name}`"
-    talk(f"\n{several(waiting, 'document')} {have} for a person: status `review` in {where}")
+    talk(f"\n{several(waiting, 'document')} {have} for a person: `runner review list {name}`")
 
 
 def _going_on(told: Told) -> str:

@@ -4,13 +4,13 @@ import time
 from collections import Counter
 from dataclasses import replace
 from enum import Enum
+from typing import Protocol
 
 from sqlalchemy import Connection
 
 from runner.cli.crew import Crew
 from runner.cli.interrupts import Interrupts
 from runner.cli.progress import Board, Progress, Speed
-from runner.cli.submission import Submission
 from runner.cli.wording import duration, several
 from runner.ledger import Ledger
 from runner.ledger.callfilters import CallFilter
@@ -39,6 +39,32 @@ class Ending(Enum):
     INTERRUPTED = "interrupted"
 
 
+class Intake(Protocol):
+    """What reads a batch's inputs into the ledger beside the waiting."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every input is in the ledger. Raises what reading or writing raised."""
+
+    def start(self) -> None:
+        """Begin to read."""
+
+    def stop(self) -> None:
+        """Read no more inputs."""
+
+
+class ReadAlready:
+    """The intake of a batch whose inputs are all in the ledger."""
+
+    complete = True
+
+    def start(self) -> None:
+        """There is nothing to read."""
+
+    def stop(self) -> None:
+        """There is nothing to stop."""
+
+
 class Watch:
     """One run's waiting. `wait` returns how it ended, with no child left running."""
 
@@ -47,7 +73,7 @@ class Watch:
         ledger: Ledger,
         batch: Batch,
         *,
-        submission: Submission,
+        submission: Intake,
         crew: Crew,
         board: Board,
         interrupts: Interrupts,

@@ -25,11 +25,12 @@ class FieldOutcome(StrEnum):
 class Compared:
     """One leaf: the field it belongs to, its place, and both values as they were given.
 
-    A place counts rows as the expected data does; that of an invented row, as the extraction does.
+    No place is told twice: it counts rows as the expected data does, and invented rows, with a +,
+    as the extraction does.
     """
 
     field: str  # `line_items[].amount`
-    place: str  # `line_items[2].amount`
+    place: str  # `line_items[2].amount`, `line_items[+3].amount`
     outcome: FieldOutcome
     expected: Any
     got: Any
@@ -49,8 +50,7 @@ class _Path:
         dot = "." if self.field else ""
         return _Path(f"{self.field}{dot}{name}", f"{self.place}{dot}{name}")
 
-    def row(self, index: int | None) -> "_Path":
-        shown = "" if index is None else index
+    def row(self, shown: int | str) -> "_Path":
         return _Path(f"{self.field}[]", f"{self.place}[{shown}]")
 
 
@@ -91,13 +91,13 @@ def _lists(
     element: FieldSpec, expected: Sequence[Any], got: Sequence[Any], path: _Path
 ) -> Iterator[Compared]:
     if not expected and not got:
-        yield from _walk(element, None, None, path.row(None))
+        yield from _walk(element, None, None, path.row(""))
     partners = paired(element, expected, got)
     for index, row in enumerate(expected):
         partner = partners.get(index)
         yield from _walk(element, row, None if partner is None else got[partner], path.row(index))
     for index in sorted(set(range(len(got))) - set(partners.values())):
-        extra = _walk(element, None, got[index], path.row(index))
+        extra = _walk(element, None, got[index], path.row(f"+{index}"))
         # where no row was expected, nothing was rightly left out of it
         yield from (leaf for leaf in extra if leaf.outcome is FieldOutcome.INVENTED)
 

@@ -103,22 +103,29 @@ def _likest(wanted: Sequence[Cells], given: Sequence[Cells]) -> Iterator[tuple[i
 def _likeness(compare: Compare, wanted: Sequence[str | None], given: Sequence[str | None]) -> Any:
     """How alike one column's values are, of 1, as a matrix; 0 where either is none."""
     import numpy as np  # noqa: PLC0415 - as above
-    from rapidfuzz import fuzz, process  # noqa: PLC0415 - as above
-    from rapidfuzz.distance import Indel  # noqa: PLC0415 - as above
 
     codes: dict[str, int] = {}
     one, other = (
-        np.array([-side if v is None else codes.setdefault(v, len(codes)) for v in values])
-        for side, values in ((1, wanted), (2, given))
+        np.array([-1 if v is None else codes.setdefault(v, len(codes)) for v in values])
+        for values in (wanted, given)
     )
-    equal = one[:, None] == other[None, :]
+    # cdist leaves the rows of None as the memory was: it is given empty texts, and they are put out
+    like = _ratios(compare, [value or "" for value in wanted], [value or "" for value in given])
+    like = np.where(one[:, None] == other[None, :], 1, like)
+    return np.where((one[:, None] >= 0) & (other[None, :] >= 0), like, 0)
+
+
+def _ratios(compare: Compare, wanted: Sequence[str], given: Sequence[str]) -> Any:
+    """How alike unequal values are."""
+    import numpy as np  # noqa: PLC0415 - as above
+    from rapidfuzz import fuzz, process  # noqa: PLC0415 - as above
+    from rapidfuzz.distance import Indel  # noqa: PLC0415 - as above
+
     if compare is Compare.PROSE:
-        words = [[None if v is None else words_of(v) for v in side] for side in (wanted, given)]
+        words = [[words_of(value) for value in values] for values in (wanted, given)]
         like = process.cdist(*words, scorer=Indel.normalized_similarity, dtype=np.float32)
-        like = np.where(like >= PROSE_MIN, _SAME + like * (1 - _SAME), like)
-    elif compare in _GRADED:
+        return np.where(like >= PROSE_MIN, _SAME + like * (1 - _SAME), like)
+    if compare in _GRADED:
         like = process.cdist(wanted, given, scorer=fuzz.ratio, dtype=np.float32) / 100
-        like = np.minimum(like, _UNEQUAL_MAX)
-    else:
-        like = np.zeros(equal.shape, dtype=np.float32)
-    return np.where(equal, 1, like)
+        return np.minimum(like, _UNEQUAL_MAX)
+    return np.zeros((len(wanted), len(given)), dtype=np.float32)

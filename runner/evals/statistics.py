@@ -11,7 +11,8 @@ from statistics import NormalDist
 ALPHA = 0.05
 POWER = 0.8
 RESAMPLES = 10_000
-FLIPPED_ALL_MAX = 14  # up to so many differences, every pattern of signs is tried: 16,384
+FLIPS = 20_000
+FLIPPED_ALL_MAX = 15  # up to so many differences, every pattern of signs is tried: 32,768
 
 _CELLS_MAX = 2_000_000  # numbers drawn at once
 
@@ -91,12 +92,12 @@ def paired_bootstrap(
     return Interval(estimate=float(values.mean()), low=float(low), high=float(high))
 
 
-def sign_flips(differences: Sequence[float], *, seed: int, resamples: int = RESAMPLES) -> float:
+def sign_flips(differences: Sequence[float], *, seed: int, flips: int = FLIPS) -> float:
     """The p of "which of the two it is makes no difference", of differences, one a document.
 
     Fisher's randomisation test of matched pairs (Fisher 1935, "The Design of Experiments", section
     21): without an effect each difference could as well have had the other sign. Exact for any
-    number of documents; up to 14 of them by all patterns, else by `resamples` drawn ones, the
+    number of documents; up to 15 of them by all patterns, else by `flips` drawn ones, the
     observed one counted (Phipson and Smyth 2010). Of differences of 1, 0 and -1 it is McNemar's
     test. Two-sided.
     """
@@ -113,10 +114,10 @@ def sign_flips(differences: Sequence[float], *, seed: int, resamples: int = RESA
     rng = np.random.default_rng(seed)
     chunk = max(1, _CELLS_MAX // len(values))
     count = 0
-    for done in range(0, resamples, chunk):
-        patterns = rng.integers(2, size=(min(chunk, resamples - done), len(values)))
+    for done in range(0, flips, chunk):
+        patterns = rng.integers(2, size=(min(chunk, flips - done), len(values)))
         count += int((np.abs((2 * patterns - 1) @ values) >= extreme).sum())
-    return (1 + count) / (1 + resamples)
+    return (1 + count) / (1 + flips)
 
 
 def smallest_difference(
@@ -173,8 +174,9 @@ def error_rate(strata: Sequence[Stratum], *, alpha: float = ALPHA) -> Interval:
     section 5.3), of the strata with reviews: the others are taken to be like those. The interval
     makes no such guess: it is the weighted sum of Clopper-Pearson intervals, each at alpha divided
     by their number (Bonferroni), so that all hold at once; a stratum reviewed as a whole is known,
-    and one without a review is anything from 0 to 1. Conservative. It presumes that within a
-    stratum what was reviewed was drawn by chance.
+    and one without a review is anything from 0 to 1. So it is wide rather than wrong: of every
+    population of up to 44 records, counted out, it held the truth at 95 % or more. It presumes that
+    within a stratum what was reviewed was drawn by chance.
     """
     filled = [stratum for stratum in strata if stratum.size]
     if not filled:
@@ -201,6 +203,6 @@ def _stratified_mean(strata: Sequence[Stratum]) -> float | None:
 def _ends(stratum: Stratum, *, alpha: float) -> tuple[float, float]:
     """The interval of one stratum, and never beyond what its reviews already prove."""
     sure = stratum.wrong / stratum.size
-    possible = 1 - (stratum.reviewed - stratum.wrong) / stratum.size
+    possible = (stratum.size - stratum.reviewed + stratum.wrong) / stratum.size
     chance = clopper_pearson(stratum.wrong, stratum.reviewed, alpha=alpha)
     return max(sure, chance.low), min(possible, chance.high)

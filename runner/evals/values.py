@@ -8,7 +8,7 @@ import json
 import re
 import unicodedata
 from datetime import date
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from runner.fields import Compare
@@ -74,10 +74,10 @@ def _text(words: str) -> str:
 def _amount(words: str) -> str:
     try:
         amount = Decimal(words.strip())
-        if abs(amount) >= _CENT:
-            amount = amount.quantize(_CENT, rounding=ROUND_HALF_UP)
-        return f"{amount.normalize():f}" if amount else "0"
-    except InvalidOperation:  # no number, or one of more digits than decimals have
+        if abs(amount) < _CENT:
+            return str(amount.normalize()) if amount else "0"
+        return f"{amount.quantize(_CENT, rounding=ROUND_HALF_UP).normalize():f}"
+    except ArithmeticError:  # no number, or one with more digits than any amount
         return _text(words)
 
 

@@ -17,12 +17,13 @@ from typing import Any
 from runner.fields import Compare, FieldSpec
 from runner.model import Evidence, FieldError, How
 
-from .amounts import amounts
-from .dates import dates
+from .amounts import Amounts
+from .dates import days
 from .words import Folded, Span, alike, exact, folded
 
 SHOWN_CHARS_MAX = 80
 PLACES_MAX = 50  # of one value that are looked at to choose the likeliest
+MISSES_MAX = 20  # after so many the rest is not looked for: long lists invented for long documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Ground:
 
 @dataclass
 class _Document:
-    """A text, folded once when a value asks for it, and what was found in it so far."""
+    """A text, read once when a value asks for its kind, and what was found in it so far."""
 
     text: str
     bare: bool = False
@@ -48,6 +49,14 @@ class _Document:
     @cached_property
     def folded(self) -> Folded:
         return Folded(self.text)
+
+    @cached_property
+    def amounts(self) -> Amounts:
+        return Amounts(self.text)
+
+    @cached_property
+    def days(self) -> Mapping[date, list[Span]]:
+        return days(self.text)
 
     def begin_row(self) -> None:
         if self.row_starts is not None:
@@ -62,7 +71,8 @@ def ground(spec: FieldSpec, data: Any, text: str, *, bare: bool = False) -> Grou
     """Look for every stated and grounded value of `data` in the document.
 
     `data` is the schema's model as plain Python values (dates and decimals may be such, or as in
-    JSON). A grounded value must bring its quote, unless `bare`: what people write has none.
+    JSON). A grounded value must bring its quote, unless `bare`: what people write has none. The
+    search ends after 20 values without ground.
     """
     document = _Document(text, bare)
     _ground(spec, data, "", document)
@@ -70,7 +80,7 @@ def ground(spec: FieldSpec, data: Any, text: str, *, bare: bool = False) -> Grou
 
 
 def _ground(spec: FieldSpec, value: Any, path: str, document: _Document) -> None:
-    if value is None:
+    if value is None or len(document.errors) >= MISSES_MAX:
         return
     if spec.quoted:
         _quoted(spec, value, path, document)
@@ -115,13 +125,9 @@ def _quoted(spec: FieldSpec, value: Mapping[str, Any], path: str, document: _Doc
     if not quote and document.bare:
         _bare(spec, said, path, document)
     elif (found := _quote_place(spec, quote, document)) is None:
-        document.errors.append(
-            FieldError(
-                path,
-                f"the quote {_shown(quote)} is not in the document: copy the words verbatim that "
-                "give the value, or give null",
-            )
-        )
+        lack = f"the quote {_shown(quote)} is not in the document" if quote else "no quote is given"
+        advice = "copy the words verbatim that give the value, or give null"
+        document.errors.append(FieldError(path, f"{lack}: {advice}"))
     elif not _follows(spec, said, quote):
         document.errors.append(
             FieldError(path, f"{_shown(said)} does not follow from its quote {_shown(quote)}")
@@ -168,11 +174,11 @@ def _places(spec: FieldSpec, value: Any, document: _Document) -> Iterator[tuple[
     """Every place of a value, the closest writings first."""
     match spec.compare:
         case Compare.AMOUNT:
-            spans = amounts(number, document.text) if (number := _number(value)) is not None else ()
-            yield from _as(spans, How.EXACT)
+            number = _number(value)
+            yield from _as(document.amounts.places(number) if number is not None else (), How.EXACT)
         case Compare.DATE:
             day = _day(value)
-            yield from _as(dates(day, document.text) if day else (), How.EXACT)
+            yield from _as(document.days.get(day, ()) if day else (), How.EXACT)
         case Compare.PROSE:
             yield from _word_places(str(value), document)
             if (span := alike(str(value), document.folded)) is not None:

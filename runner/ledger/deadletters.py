@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, Select, func, select, update
 
@@ -126,6 +127,36 @@ class Pins:
     models: tuple[str, ...]
 
 
+def new_life(*, pins: Pins | None, now_us: int) -> dict[str, Any]:
+    """The columns of a document that is queued anew: calls and money stay, all else begins."""
+    life = {
+        "state": DocumentState.QUEUED,
+        "due_us": now_us,
+        "queued_us": now_us,
+        "finished_us": None,
+        "ladder_step": 0,
+        "output_doubled": False,
+        "attempts": 0,
+        "deferrals": 0,
+        "deferred_since_us": None,
+        "crashes": 0,
+        "reasks": 0,
+        "check_reasks": 0,
+        "ambiguous": 0,
+        "internal_errors": 0,
+        "reask_json": None,
+        "first_read_json": None,
+        "spent_before_nusd": document.c.cost_nusd + document.c.ambiguous_nusd,
+    }
+    if pins is None:
+        return life
+    return life | {
+        "prompt_version": pins.prompt_version,
+        "prompt_id": pins.prompt_id,
+        "models_json": json.dumps(pins.models),
+    }
+
+
 def retry_dead(
     connection: Connection, ids: Sequence[str], *, pins: Pins | None, now_us: int
 ) -> list[str]:
@@ -136,13 +167,7 @@ def retry_dead(
     does one of a cancelled batch.
     """
     retried: list[str] = []
-    own: dict[str, str] = {}
-    if pins is not None:
-        own = {
-            "prompt_version": pins.prompt_version,
-            "prompt_id": pins.prompt_id,
-            "models_json": json.dumps(pins.models),
-        }
+    life = new_life(pins=pins, now_us=now_us)
     for some in chunks(ids):
         rows = connection.execute(
             update(document)
@@ -155,25 +180,7 @@ def retry_dead(
                     select(batch.c.id).where(batch.c.state != BatchState.CANCELLED)
                 ),
             )
-            .values(
-                state=DocumentState.QUEUED,
-                due_us=now_us,
-                queued_us=now_us,
-                finished_us=None,
-                ladder_step=0,
-                output_doubled=False,
-                attempts=0,
-                deferrals=0,
-                deferred_since_us=None,
-                crashes=0,
-                reasks=0,
-                check_reasks=0,
-                ambiguous=0,
-                internal_errors=0,
-                reask_json=None,
-                spent_before_nusd=document.c.cost_nusd + document.c.ambiguous_nusd,
-                **own,
-            )
+            .values(life)
             .returning(document.c.id)
         ).scalars()
         retried += rows

@@ -20,6 +20,7 @@ from runner.ledger.events import note
 from runner.ledger.evidence import written_evidence
 from runner.ledger.keypauses import Told, conclude_probes
 from runner.ledger.money import move_money, scopes_of
+from runner.ledger.sampling import is_sampled
 from runner.ledger.secondreads import written_first
 from runner.ledger.suspicion import Ended, Suspicion, note_configuration_faults
 from runner.ledger.tables import attempt, batch, document, record
@@ -32,8 +33,10 @@ from runner.model import (
     DocumentState,
     Done,
     Fault,
+    FieldError,
     FirstRead,
     Outcome,
+    Purpose,
     RawAnswer,
     Review,
     Unconfirmed,
@@ -126,6 +129,7 @@ class Finish:
     prompt_id: str = ""
     lane: Lane | None = None  # who was, or would have been, asked: what a key is paused by
     ceiling_nusd: int | None = None  # of the document's present life
+    audit_percent: float = 0.0  # of done documents, drawn for a person's audit
     record_attempt_id: str | None = None  # what gave its record; none: the attempt that ended
 
 
@@ -138,6 +142,7 @@ def finish(connection: Connection, finishes: Sequence[Finish]) -> list[bool]:
                 document,
                 batch.c.state.label("batch_state"),
                 batch.c.simulated,
+                batch.c.purpose,
                 batch.c.alike_fault,
                 batch.c.alike_documents_json,
             )
@@ -168,7 +173,11 @@ def _write_ends(connection: Connection, kept: Sequence[Finish], rows: Mapping[st
     ended = [(rows[one.ticket.document_id], one) for one in kept]
     note_configuration_faults(
         connection,
-        [Ended(row.id, row.batch_id, one.outcome, one.lane) for row, one in ended],
+        [
+            Ended(row.id, row.batch_id, one.outcome, one.lane)
+            for row, one in ended
+            if row.purpose != Purpose.TRY  # it leaves nothing that a pause could spare
+        ],
         {row.batch_id: Suspicion.of_batch(row) for row, _ in ended},
         now_us=now_us,
     )
@@ -333,11 +342,18 @@ def _document_values(one: Finish, row: Any, attempts: Mapping[str, Any]) -> dict
         )
         values["cost_known"] = row.cost_known and known
     values |= _values_of_outcome(one, row)
-    if row.batch_state == BatchState.CANCELLED and not _reads_again(one):
+    if _is_cancelled(one, row):
         values |= {"state": DocumentState.CANCELLED, "finished_us": one.now_us}
     return {"key": one.ticket.document_id} | {
         f"new_{name}": value for name, value in values.items()
     }
+
+
+def _is_cancelled(one: Finish, row: Any) -> bool:
+    """Whether its batch was, or it was only tried: then nobody waits for another call."""
+    if row.batch_state == BatchState.CANCELLED:
+        return not _reads_again(one)
+    return row.purpose == Purpose.TRY and isinstance(one.outcome, Again)
 
 
 def _reads_again(one: Finish) -> bool:
@@ -364,13 +380,16 @@ def _values_of_outcome(one: Finish, row: Any) -> dict[str, Any]:
             return _values_of_again(again, one, row)
         case Review(reason=reason, failure=failure):
             state = DocumentState.REVIEW
+            reask_json = _errors_json(failure.errors)
         case Dead(reason=reason, failure=failure):
             state = DocumentState.DEAD
+            reask_json = row.reask_json
         case _:
             assert_never(one.outcome)
     return {
         "state": state,
         "attempts": row.attempts + _was_called(one),
+        "reask_json": reask_json,
         "reason": reason,
         "message": failure.message,
         "signature": one.signature,
@@ -421,7 +440,7 @@ def _values_of_again(again: Again, one: Finish, row: Any) -> dict[str, Any]:
         "check_reasks": row.check_reasks + recheck if same_model else 0,
         "ambiguous": row.ambiguous + (fault is Fault.AMBIGUOUS),
         "internal_errors": row.internal_errors + (fault is Fault.INTERNAL_ERROR),
-        "reask_json": _reask_json(again) or (row.reask_json if same_model else None),
+        "reask_json": _errors_json(again.reask) or (row.reask_json if same_model else None),
         "reason": fault,
         "message": again.failure.message,
         "signature": one.signature,
@@ -429,10 +448,8 @@ def _values_of_again(again: Again, one: Finish, row: Any) -> dict[str, Any]:
     }
 
 
-def _reask_json(again: Again) -> str | None:
-    if not again.reask:
-        return None
-    return json.dumps([(error.path, error.message) for error in again.reask])
+def _errors_json(errors: Sequence[FieldError]) -> str | None:
+    return json.dumps([(error.path, error.message) for error in errors]) if errors else None
 
 
 def _write_records(
@@ -486,8 +503,18 @@ def _record_row(
         "data_json": outcome.data_json,
         "flags_json": json.dumps(outcome.flags),
         "evidence_json": written_evidence(outcome.evidence),
+        "sampled": _is_drawn(one, row),
         "model": one.model,
         "prompt_id": asked_with,
         "latency_us": max(0, one.now_us - row.created_us),
         "created_us": one.now_us,
     }
+
+
+def _is_drawn(one: Finish, row: Any) -> bool:
+    """Whether a person audits this record, by what the document is and not by what came of it."""
+    return (
+        isinstance(one.outcome, Done)
+        and row.purpose == Purpose.RUN
+        and is_sampled(row.text_digest, one.audit_percent)
+    )

@@ -17,7 +17,7 @@ from runner.ledger.events import note_documents
 from runner.ledger.money import budget_scope, set_limit
 from runner.ledger.secondreads import SecondPin, written_second_pin
 from runner.ledger.tables import batch, budget, document, source
-from runner.model import BatchState, DeadReason, DocumentState, SourceText
+from runner.model import BatchState, DeadReason, DocumentState, Purpose, SourceText
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,7 @@ class BatchPlan:
     canary: Canary | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     simulated: bool = False
+    purpose: Purpose = Purpose.RUN
     weight: int = 1
     budget_nusd: int | None = None
     pinned: frozenset[str] = frozenset()  # fields that were asked for by name: they must agree
@@ -133,6 +134,7 @@ def _begin_batch(connection: Connection, plan: BatchPlan, *, now_us: int) -> Bat
             second_read_json=written_second_pin(plan.second_read),
             simulated=plan.simulated,
             submitted=False,
+            purpose=plan.purpose,
             created_us=now_us,
         )
     )

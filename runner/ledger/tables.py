@@ -110,9 +110,9 @@ document = Table(
     Column("check_reasks", Integer, nullable=False, server_default="0"),
     Column("ambiguous", Integer, nullable=False, server_default="0"),
     Column("internal_errors", Integer, nullable=False, server_default="0"),
-    Column("reask_json", Text),  # field errors that the next request shows
+    Column("reask_json", Text),  # field errors: the next request shows them, or a review does
     Column("first_read_json", Text),  # the good answer that a second read is to confirm
-    # the lease
+    # the lease; before it, the worker whose process tries the document by itself, if one does
     Column("lease_token", String(40)),
     Column("worker_id", String(40)),
     # totals over all its lives

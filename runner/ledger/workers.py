@@ -9,6 +9,7 @@ from runner.ledger.dialect import insert_new, one_at_a_time
 from runner.ledger.tables import document, leader, worker
 
 LEADER_ROLE = "feeder"
+TRYING = "trying"  # a process that tries one document by itself: it takes nothing from the road
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,7 @@ class WorkerRow:
     host: str
     pid: int
     process_started_s: int
-    state: str  # working, draining, stopped, dead
+    state: str  # working, draining, trying, stopped, dead
     beats: int
     beat_us: int
     slots: int
@@ -69,10 +70,14 @@ def beat(connection: Connection, beats: Sequence[Beat]) -> list[bool]:
     ]
 
 
-def living(connection: Connection) -> list[WorkerRow]:
-    """Every worker that is neither stopped nor dead, as far as the ledger knows."""
+def living(connection: Connection, *, trying: bool = False) -> list[WorkerRow]:
+    """Every worker that is neither stopped nor dead, as far as the ledger knows.
+
+    With `trying`, those too that only try one document by themselves.
+    """
+    states = ["working", "draining", *([TRYING] if trying else [])]
     rows = connection.execute(
-        select(worker).where(worker.c.state.in_(["working", "draining"])).order_by(worker.c.number)
+        select(worker).where(worker.c.state.in_(states)).order_by(worker.c.number)
     )
     return [WorkerRow(**{name: getattr(row, name) for name in WorkerRow.__slots__}) for row in rows]
 

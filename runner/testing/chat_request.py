@@ -36,6 +36,7 @@ class ChatRequest:
     model: str
     document: str
     document_key: str
+    instructions: str  # the leading system or developer messages
     prompt_bytes: int  # UTF-8 of every message's text and of the schema
     system_bytes: int  # UTF-8 of the leading system or developer messages
     output: OutputFormat
@@ -71,11 +72,13 @@ class RequestReader:
         texts = [(message["role"], _text(message)) for message in request["messages"]]
         user = next((text for role, text in texts if role == "user"), "")
         document = document_text(user)
+        instructions = "\n".join(_leading_system(texts))
         output = self._output(request.get("response_format"), texts, document)
         return ChatRequest(
             model=request["model"],
             document=document,
             document_key=document_key(document),
+            instructions=instructions,
             prompt_bytes=sum(_byte_count(text) for _, text in texts) + output.schema_bytes,
             system_bytes=sum(_byte_count(text) for text in _leading_system(texts)),
             output=output,

@@ -1,10 +1,10 @@
 """Every fault that the provider can inject, and the rules that say which request gets which.
 
-A rule without `match`, `models`, `from_request`, `to_request` or `keys` is common: the common rules
-share one draw in [0, 1) a document, their rates laid end to end, so that they never overlap and
-exactly the same documents are hit every time. The other rules are targeted: they are tried first,
-in their order, each with a draw of its own. `first` lets a rule hit only the first N requests of a
-document that got past authentication, quota and rate limits.
+A rule without `match`, `instructions`, `models`, `from_request`, `to_request` or `keys` is common:
+the common rules share one draw in [0, 1) a document, their rates laid end to end, so that they
+never overlap and exactly the same documents are hit every time. The other rules are targeted: they
+are tried first, in their order, each with a draw of its own. `first` lets a rule hit only the first
+N requests of a document that got past authentication, quota and rate limits.
 """
 
 import hashlib
@@ -105,7 +105,12 @@ class TransportFault:
     transport: Transport
 
 
-Fault = HttpFault | BodyFault | EndingFault | ContentFault | TransportFault
+@dataclass(frozen=True, slots=True)
+class ScriptedFault:
+    """A completion whose text the rule gives; billed as usual."""
+
+
+Fault = ScriptedFault | HttpFault | BodyFault | EndingFault | ContentFault | TransportFault
 
 _RATE_MESSAGE = "Rate limit reached for requests. Please try again later."
 
@@ -196,6 +201,8 @@ FAULTS: dict[str, Fault] = {
     "invented_value": ContentFault(spoil.invented_value),
     "swapped_digits": ContentFault(spoil.swapped_digits),
     "dropped_row": ContentFault(spoil.dropped_row),
+    "wrong_field": ContentFault(spoil.wrong_field),
+    "scripted": ScriptedFault(),
 }
 
 
@@ -205,6 +212,7 @@ class Occasion:
 
     document_key: str
     document: str
+    instructions: str
     model: str
     api_key: str
     nth_of_document: int  # 1 is the first admitted request for this document
@@ -220,6 +228,7 @@ class Rule(BaseModel):
     rate: float = Field(default=1.0, ge=0, le=1)
     first: int | None = Field(default=None, ge=1)
     match: re.Pattern[str] | None = None  # searched for in the document's text
+    instructions: re.Pattern[str] | None = None  # searched for in the system messages
     models: tuple[str, ...] | None = None
     keys: tuple[str, ...] | None = None  # API keys
     from_request: int | None = Field(default=None, ge=1)
@@ -227,6 +236,7 @@ class Rule(BaseModel):
     paid: bool | None = None
     retry_after_s: float = Field(default=1.0, ge=0)
     bytes_per_s: float = Field(default=1.0, gt=0)  # of a drip
+    answer: str | None = None  # of the fault `scripted`
 
     @field_validator("fault")
     @classmethod
@@ -234,6 +244,12 @@ class Rule(BaseModel):
         if name not in FAULTS:
             raise ValueError(f"no fault is called {name!r}; there are {', '.join(sorted(FAULTS))}")
         return name
+
+    @model_validator(mode="after")
+    def _answer_of_scripted(self) -> Self:
+        if (self.fault == "scripted") != (self.answer is not None):
+            raise ValueError("an `answer` belongs to the fault `scripted`, and that needs one")
+        return self
 
     @property
     def effect(self) -> Fault:
@@ -243,7 +259,8 @@ class Rule(BaseModel):
     @property
     def common(self) -> bool:
         """Whether this rule looks at nothing but the document's draw."""
-        targets = (self.match, self.models, self.keys, self.from_request, self.to_request)
+        words = (self.match, self.instructions)
+        targets = (*words, self.models, self.keys, self.from_request, self.to_request)
         return all(target is None for target in targets)
 
     def aims_at(self, occasion: Occasion) -> bool:
@@ -254,6 +271,10 @@ class Rule(BaseModel):
             and (self.models is None or occasion.model in self.models)
             and (self.keys is None or occasion.api_key in self.keys)
             and (self.match is None or self.match.search(occasion.document) is not None)
+            and (
+                self.instructions is None
+                or self.instructions.search(occasion.instructions) is not None
+            )
         )
 
     def still_on(self, occasion: Occasion) -> bool:

@@ -26,6 +26,7 @@ from .faults import (
     HttpFault,
     RetryStyle,
     Rule,
+    ScriptedFault,
     Transport,
     TransportFault,
 )
@@ -109,7 +110,7 @@ def tokens_of(request: ChatRequest, *, answer_bytes: int, reasoning_tokens: int)
     )
 
 
-def conclude(call: Call, rule: Rule | None) -> Decision:
+def conclude(call: Call, rule: Rule | None) -> Decision:  # noqa: PLR0911 - one a kind of fault
     """The decision for an admitted call, hit by `rule` or by none."""
     if rule is None:
         return _completion(call, call.entry, _draft(call, call.answer.text))
@@ -127,6 +128,9 @@ def conclude(call: Call, rule: Rule | None) -> Decision:
             spoiled = effect.spoiler(call.answer.value, call.request.output.shape, pick)
             entry = replace(entry, altered=spoiled.altered)
             return _completion(call, entry, _draft(call, spoiled.text), paid=rule.paid)
+        case ScriptedFault():
+            assert rule.answer is not None, "such a rule has one"
+            return _completion(call, entry, _draft(call, rule.answer), paid=rule.paid)
         case TransportFault():
             decision = _completion(call, entry, _draft(call, call.answer.text), paid=rule.paid)
             delivery = Delivery(effect.transport, call.latency_s, rule.bytes_per_s)
@@ -205,6 +209,8 @@ def _broken_body(call: Call, entry: Entry, rule: Rule, effect: BodyFault) -> Dec
     """A 200 that is not a completion."""
     draft = _draft(call, call.answer.text)
     content_type = HTML_TYPE if effect.body is BrokenBody.HTML else JSON_TYPE
+    if call.request.stream and effect.body is BrokenBody.MALFORMED:
+        return _cut_stream(_completion(call, entry, draft, paid=rule.paid))
     return Decision(
         entry=_billed(
             call,
@@ -215,6 +221,16 @@ def _broken_body(call: Call, entry: Entry, rule: Rule, effect: BodyFault) -> Dec
         ),
         reply=Reply(200, (_broken_bytes(call, effect.body, draft),), content_type, call.headers),
         delivery=Delivery(latency_s=call.latency_s),
+    )
+
+
+def _cut_stream(decision: Decision) -> Decision:
+    """A stream that ends in good order, but before its answer does."""
+    pieces = decision.reply.pieces
+    return replace(
+        decision,
+        entry=replace(decision.entry, usage_sent=False),
+        reply=replace(decision.reply, pieces=pieces[: len(pieces) // 2]),
     )
 
 

@@ -137,6 +137,8 @@ class Provider:
 
     def _decide(self, entry: Entry, request: ChatRequest, key: str) -> Decision:
         """The decision for a well-formed request with a good key."""
+        if not self.settings.streams:
+            request = replace(request, stream=False)
         call = self._call(entry, request)
         try:
             self._check_account(request, key)
@@ -152,6 +154,7 @@ class Provider:
         occasion = Occasion(
             document_key=request.document_key,
             document=request.document,
+            instructions=request.instructions,
             model=request.model,
             api_key=key,
             nth_of_document=self._admitted[request.document_key],

@@ -146,6 +146,34 @@ def dropped_row(value: Any, shape: Shape | None, pick: int) -> Spoiled:
     return Spoiled(_dump(value), f"{path}.{position}")
 
 
+def wrong_field(value: Any, shape: Shape | None, pick: int) -> Spoiled:
+    """Silent: one value replaced by that of another field of its object which looks alike."""
+    leaves = list(_leaves(value, shape))
+    pairs = [
+        (leaf, other.value)
+        for leaf in leaves
+        for other in leaves
+        if other.holder is leaf.holder and _looks_alike(leaf, other)
+    ]
+    chosen = _choose(pairs, pick)
+    if chosen is None:
+        return dropped_row(value, shape, pick)
+    leaf, new = chosen
+    leaf.holder[leaf.key] = new
+    return Spoiled(_dump(value), leaf.path)
+
+
+def _looks_alike(leaf: Leaf, other: Leaf) -> bool:
+    """Whether another value would be as valid here, and is another one."""
+    if leaf.value == other.value or leaf.value is None or other.value is None:
+        return False
+    if leaf.shape is None or other.shape is None or type(leaf.value) is not type(other.value):
+        return False
+    fixed = leaf.shape.choices or other.shape.choices
+    alike = (leaf.shape.format, leaf.shape.pattern) == (other.shape.format, other.shape.pattern)
+    return not fixed and alike
+
+
 def _choose(candidates: list[Any], pick: int) -> Any:
     return candidates[pick % len(candidates)] if candidates else None
 

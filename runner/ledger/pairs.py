@@ -1,0 +1,68 @@
+"""Pairs the documents of two batches by their text."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from runner.ledger.tables import document, record, source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A document of one of the two batches."""
+
+    document_id: str
+    source: str
+    state: str
+    data_json: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A text, and the document that each batch has of it."""
+
+    a: Member | None
+    b: Member | None
+
+
+def pairs(connection: Connection, a_id: str, b_id: str) -> Iterator[Pair]:
+    """Every text of either batch once; what has no text (unparsable, erased) is left out."""
+    rows_a, rows_b = (_rows(connection, batch_id) for batch_id in (a_id, b_id))
+    a, b = next(rows_a, None), next(rows_b, None)
+    while a is not None or b is not None:
+        first = min(one.text_digest for one in (a, b) if one is not None)
+        mine = a if a is not None and a.text_digest == first else None
+        theirs = b if b is not None and b.text_digest == first else None
+        yield Pair(a=_member(mine), b=_member(theirs))
+        if mine is not None:
+            a = next(rows_a, None)
+        if theirs is not None:
+            b = next(rows_b, None)
+
+
+def _rows(connection: Connection, batch_id: str) -> Iterator[Any]:
+    name = (
+        select(func.min(source.c.name))
+        .where(source.c.document_id == document.c.id)
+        .scalar_subquery()
+    )
+    yield from connection.execute(
+        select(
+            document.c.id,
+            document.c.state,
+            document.c.text_digest,
+            name.label("source"),
+            record.c.data_json,
+        )
+        .outerjoin(record, record.c.document_id == document.c.id)
+        .where(document.c.batch_id == batch_id, document.c.text_digest.is_not(None))
+        .order_by(document.c.text_digest)
+    )
+
+
+def _member(row: Any) -> Member | None:
+    if row is None:
+        return None
+    return Member(document_id=row.id, source=row.source, state=row.state, data_json=row.data_json)
