@@ -314,7 +314,7 @@ def test_a_bite_that_is_cut_off_was_none(
 ) -> None:
     store = open_store(world.home)
     with monkeypatch.context() as patched:
-        patched.setattr("runner.search.indexing.names_after", _broken)
+        patched.setattr("runner.search.indexing.last_source", _broken)
         with pytest.raises(RuntimeError):
             take_bite(store, world.ledger)
     assert lag(store, world.ledger) == 3

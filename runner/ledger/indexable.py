@@ -15,6 +15,7 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
+    or_,
     select,
 )
 
@@ -171,10 +172,26 @@ def dead_without_call(connection: Connection, batch_id: str) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def names_after(connection: Connection, source_id: int, *, limit: int) -> list[SourceName]:
-    """The sources that came after this one."""
-    query = _names().where(source.c.id > source_id).order_by(source.c.id).limit(limit)
-    return [SourceName(*row) for row in connection.execute(query)]
+def last_source(connection: Connection) -> int:
+    """The number of the source that came last."""
+    return int(connection.execute(select(func.max(source.c.id))).scalar() or 0)
+
+
+def names_between(connection: Connection, after: int, upto: int) -> list[SourceName]:
+    """The sources of these numbers whose documents have been called, or have ended without it.
+
+    Those of a backlog are not among them: they are found when their documents are.
+    """
+    query = (
+        _names()
+        .join(document, document.c.id == source.c.document_id)
+        .where(
+            source.c.id > after,
+            source.c.id <= upto,
+            or_(document.c.calls > 0, document.c.state == DocumentState.DEAD),
+        )
+    )
+    return [SourceName(*row) for row in connection.execute(query.order_by(source.c.id))]
 
 
 def names_of(connection: Connection, document_ids: Sequence[str]) -> list[SourceName]:

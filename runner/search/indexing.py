@@ -22,7 +22,8 @@ from runner.ledger.indexable import (
     dead_without_call,
     is_known,
     last_row,
-    names_after,
+    last_source,
+    names_between,
     names_of,
 )
 from runner.search.pieces import answer_piece, message_piece, name_piece, text_piece
@@ -31,7 +32,7 @@ from runner.search.store import Store, make_anew
 CALLS_MAX = 500
 CALLS_FIRST = 50
 TEXT_MAX_BYTES = 400_000  # of documents in one bite
-NAMES_MAX = 2_000
+SOURCES_PER_CALL = 20  # looked at; nearly all are of documents that wait, and passed over
 PENDING_MAX = 500
 DEAD_MAX = 500
 
@@ -60,7 +61,7 @@ def take_bite(store: Store, ledger: Ledger, *, calls_max: int = CALLS_FIRST) -> 
         uncalled = [] if begun else _dead(db, connection)
         index_calls(db, connection, [*ended, *uncalled])
         _note_pending(db, begun)
-        names = _new_names(db, connection, place.seen_source)
+        names = _new_names(db, connection, place.seen_source, calls_max * SOURCES_PER_CALL)
         if begun:
             last = (begun[-1].row, begun[-1].attempt_id)
             db.execute("UPDATE place SET seen_row = ?, seen_id = ?", last)
@@ -224,13 +225,15 @@ def _number(db: sqlite3.Connection, value: str | None) -> int | None:
     return db.execute("INSERT INTO name (value) VALUES (?)", (value,)).lastrowid
 
 
-def _new_names(db: sqlite3.Connection, connection: Connection, seen_source: int) -> int:
-    """Take in sources that came later than their document's first call."""
-    found = names_after(connection, seen_source, limit=NAMES_MAX)
-    if found:
-        _index_names(db, [name for name in found if _is_indexed(db, name.document_id)])
-        db.execute("UPDATE place SET seen_source = ?", (found[-1].id,))
-    return len(found)
+def _new_names(db: sqlite3.Connection, connection: Connection, seen: int, most: int) -> int:
+    """Take in sources that came later than their document's first call; how many were looked at."""
+    upto = min(seen + most, last_source(connection))
+    if upto <= seen:
+        return 0
+    found = names_between(connection, seen, upto)
+    _index_names(db, [name for name in found if _is_indexed(db, name.document_id)])
+    db.execute("UPDATE place SET seen_source = ?", (upto,))
+    return upto - seen
 
 
 def _index_names(db: sqlite3.Connection, names: Iterable[SourceName]) -> None:

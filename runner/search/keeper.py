@@ -62,7 +62,7 @@ class SearchKeeper:
             return BROKEN_WAIT_S
         share = QUIET_SHARE if self._is_quiet() else WORKING_SHARE
         rest_s = bite.seconds * (1 / share - 1)
-        return rest_s if bite.behind else max(LOOK_EVERY_S, rest_s)
+        return rest_s if bite.behind or bite.taken else max(LOOK_EVERY_S, rest_s)
 
     async def _let_writers_go_first(self) -> None:
         for _ in range(YIELDS_MAX):

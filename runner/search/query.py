@@ -14,6 +14,7 @@ PREFIX_CHARS_MIN = 2  # one letter stands for a tenth of all words
 TERMS_MAX = 20
 CHARS_MAX = 1_000
 
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _TERM = re.compile(r'"([^"]*)"(\*?)|([^\s"]+)')
 
 
@@ -54,6 +55,4 @@ def _is_letter(sign: str) -> bool:
 
 def clean(text: str) -> str:
     """A text as it is indexed, searched and shown: half surrogate pairs and controls are blanks."""
-    if text.isprintable():
-        return text
-    return "".join(sign if sign.isprintable() else " " for sign in text)
+    return _NO_TEXT.sub(" ", text)
