@@ -37,6 +37,7 @@ from runner.pinned import PinnedJobs
 from runner.pipeline import Ended, Pipeline, Tools
 from runner.pulse import beating
 from runner.queue import ROAD_ERRORS, Road
+from runner.search.keeper import SearchKeeper
 from runner.suspect import Suspect
 from runner.tracing import open_traces
 
@@ -165,6 +166,12 @@ class WorkerProcess:
             clock_s=self._clock_s,
             rng=self._rng,
         )
+        self._search_keeper = SearchKeeper(
+            self._ledger,
+            self._settings.home,
+            leads=lambda: self._feeder.fleet.leads,
+            is_quiet=lambda: not any(one.in_flight for one in self._feeder.fleet.workers),
+        )
         self._listen()
         await self._heart.register()
         detail("worker_started", "a worker has started", slots=self._options.slots)
@@ -193,6 +200,7 @@ class WorkerProcess:
             asyncio.create_task(self._take_from_road()),
             asyncio.create_task(self._keep_share()),
             asyncio.create_task(self._limit_watch.run()),
+            asyncio.create_task(self._search_keeper.run()),
         ]
         if self._options.until_empty:
             duties.append(asyncio.create_task(self._stop_when_empty()))

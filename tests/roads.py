@@ -12,7 +12,8 @@ from typing import Any
 
 from runner.config import Settings
 from runner.ledger import Ledger
-from runner.ledger.calls import AttemptRow, CallFilter, list_calls
+from runner.ledger.callfilters import CallFilter
+from runner.ledger.calls import AttemptRow, list_calls
 from runner.ledger.engine import sqlite_url
 from runner.ledger.standing import state_counts
 from runner.model import DocumentState

@@ -18,7 +18,8 @@ from rich.console import Console
 from runner.cli.exits import Exit
 from runner.cli.sparkline import BLOCKS, EMPTY, FULL, bar, sparkline
 from runner.cli.statuswatch import Past, Seen, render
-from runner.ledger.calls import CallFilter, list_calls
+from runner.ledger.callfilters import CallFilter
+from runner.ledger.calls import list_calls
 from runner.ledger.pausing import pause_batch
 from runner.model import Dead, Done, Failure, Fault
 from tests.command_lines import RUNNER, clean_env

@@ -10,7 +10,7 @@
 | S6 hostile files | `test_hostile_files`, `test_loaders_walk`; here: no reference is fetched |
 | S7 a document gives no orders | `test_injections`, `test_road_injections` |
 | S8 where the key goes | here; `test_provider` (redirects, http, overrides), `test_config` |
-| S9 erased is gone | the tests of `erase` |
+| S9 erased is gone | `test_erase` |
 | S10 0600 and 0700, parameters, quoted search | here; `test_ledger_migrations`, `test_exporters` |
 """
 

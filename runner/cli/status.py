@@ -24,7 +24,8 @@ from runner.cli.terminal import say, say_json, talk
 from runner.cli.wording import duration, several, short_time, usd
 from runner.errors import UsageError
 from runner.ledger import Ledger
-from runner.ledger.calls import AttemptRow, CallFilter, list_calls
+from runner.ledger.callfilters import CallFilter
+from runner.ledger.calls import AttemptRow, list_calls
 from runner.ledger.keypauses import all_key_pauses
 from runner.ledger.money import DAY, Day, day_of, day_scope
 from runner.ledger.pausing import held_by

@@ -74,6 +74,25 @@ class Ledger:
         with self._reading.connect() as connection, connection.begin():
             yield connection
 
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is a file of this machine."""
+        return self._engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def outside(self) -> Iterator[Connection]:
+        """A connection in no transaction, for the few statements that allow none around them."""
+        # SQLite's driver opens no transactions here; were it told so, it would be told otherwise
+        # when the connection goes back to its pool
+        level = {} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        with self._engine.connect().execution_options(outside=True, **level) as connection:
+            yield connection
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits for this process to write."""
+        return self._writer is not None and self._writer.has_callers
+
     def close(self) -> None:
         """Commit what is queued and let go of the database."""
         for thread in (self._writer, self._reader):
