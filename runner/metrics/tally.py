@@ -7,7 +7,7 @@ ledger has the same sums.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ from sqlalchemy import Connection
 
 from runner.keys import first_id
 from runner.ledger.tallies import (
+    STEPS,
+    TOKENS,
     UNENDED,
     attempt_count,
     attempts_after,
@@ -24,8 +26,6 @@ from runner.ledger.tallies import (
 from runner.model import AttemptState
 
 GOOD = "good"  # the outcome of a call that gave a record
-STEPS = ("queue_wait", "limiter_wait", "response", "parse", "total")
-TOKENS = ("input", "cached", "cache_write", "output", "reasoning")
 BUCKETS_S = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
     *(60.0, 120.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0),
@@ -85,33 +85,36 @@ class Tally:
     def _new(self, rows: Iterable[Any]) -> Iterable[Any]:
         before = frozenset(self._recent)
         for row in rows:
-            if row.id not in before:
+            attempt_id, _, created_us, *_ = row
+            if attempt_id not in before:
                 self._rows += 1
-                self._newest_us = max(self._newest_us, row.created_us)
-                self._recent.add(row.id)
+                self._newest_us = max(self._newest_us, created_us)
+                self._recent.add(attempt_id)
                 yield row
 
     def _count(self, rows: Iterable[Any]) -> None:
-        for row in rows:
-            if row.state in UNENDED:
-                self._open.add(row.id)
+        for attempt_id, batch_id, _, state, model, fault, cost, ambiguous, *counted in rows:
+            if state in UNENDED:
+                self._open.add(attempt_id)
+                continue
+            whose = model, batch_id in self._simulated
+            self.settled_nusd[whose] += cost or 0
+            self.ambiguous_nusd[whose] += ambiguous
+            if state == AttemptState.NOT_SENT:
+                self.unsent[whose] += 1
             else:
-                self._add(row)
+                self._count_call(whose, fault or GOOD, counted)
 
-    def _add(self, row: Any) -> None:
-        whose = row.model, row.batch_id in self._simulated
-        self.settled_nusd[whose] += row.cost_nusd or 0
-        self.ambiguous_nusd[whose] += row.ambiguous_nusd
-        if row.state == AttemptState.NOT_SENT:
-            self.unsent[whose] += 1
-            return
+    def _count_call(
+        self, whose: tuple[str, bool], outcome: str, counted: Sequence[int | None]
+    ) -> None:
         model, simulated = whose
-        self.calls[model, row.fault or GOOD, simulated] += 1
-        for kind in TOKENS:
-            self.tokens[model, kind, simulated] += getattr(row, f"{kind}_tokens") or 0
-        for step, times in self.times.items():
-            if (took_us := getattr(row, f"{step}_us")) is not None:
-                times.add(took_us)
+        self.calls[model, outcome, simulated] += 1
+        for kind, tokens in zip(TOKENS, counted, strict=False):
+            self.tokens[model, kind, simulated] += tokens or 0
+        for step, took_us in zip(STEPS, counted[len(TOKENS) :], strict=True):
+            if took_us is not None:
+                self.times[step].add(took_us)
 
 
 def caught_up(tally: Tally, connection: Connection) -> Tally:
