@@ -72,14 +72,14 @@ class Road:
     @property
     def env(self) -> dict[str, str]:
         """The environment of every command."""
-        return clean_env(
-            RUNNER_HOME=str(self.home),
-            RUNNER_CONFIG=str(self.folder / "runner.toml"),
-            OPENAI_BASE_URL=self.base_url,
-            OPENAI_API_KEY=KEY,
-            RUNNER_JOBS=str(self.jobs),
-            **self.more_env,
-        )
+        own = {
+            "RUNNER_HOME": str(self.home),
+            "RUNNER_CONFIG": str(self.folder / "runner.toml"),
+            "OPENAI_BASE_URL": self.base_url,
+            "OPENAI_API_KEY": KEY,
+            "RUNNER_JOBS": str(self.jobs),
+        }
+        return clean_env(**own | self.more_env)
 
     def write_documents(self, count: int, *, seed: int = 1) -> Path:
         """A .jsonl of generated invoices."""

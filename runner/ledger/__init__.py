@@ -1,6 +1,5 @@
 """The ledger: the database that is the truth about every document, attempt, record and cost."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -10,6 +9,7 @@ from sqlalchemy import Connection
 from runner.ledger.clock import LedgerClock
 from runner.ledger.engine import ledger_id, open_engine, reading_engine
 from runner.ledger.writer import GroupThread, Operation
+from runner.log import log
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -37,7 +37,7 @@ class Ledger:
 
     def _note_trouble(self, why: str | None) -> None:
         if why is not None and self.trouble is None:
-            sys.stderr.write(f"runner: {why}; waiting until it can be written again\n")
+            log("ledger_trouble", f"{why}; waiting until it can be written again")
         self.trouble = why
 
     async def write(self, operation: Operation[A, R], argument: A) -> R:
