@@ -20,7 +20,7 @@ BUSY_TIMEOUT_MS = 30_000
 # dirties at random are written several times over.
 CHECKPOINT_PAGES = 8_000
 BUSY_PAUSES_S = (0.001, 0.004)
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 # PostgreSQL's classes: connection lost, deadlock or serialization, no room, shutting down, disk.
