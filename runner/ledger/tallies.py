@@ -10,14 +10,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, literal, select, update
+from sqlalchemy import Connection, Select, bindparam, func, literal, select, update
 
 from runner.ledger.dialect import insert_new
-from runner.ledger.money import DAY, day_scope
+from runner.ledger.money import DAY, DAY_US, day_scope
 from runner.ledger.tables import batch, tally
-from runner.model import Purpose
+from runner.model import Fault, Purpose
 from runner.spans import Step, class_of
 
 # Of a day's records so many are looked at for fields that are null: the first ones, and then every
@@ -29,11 +30,26 @@ NULLS_MAX = 1_000
 FAULT = "fault:"
 NULL = "null:"
 
+# what is wrong with an answer that a model gave
+FAULTS_OF_ANSWERS = frozenset(
+    {
+        Fault.TRUNCATED,
+        Fault.REFUSED,
+        Fault.FILTERED,
+        Fault.INVALID_JSON,
+        Fault.SCHEMA_INVALID,
+        Fault.NOT_GROUNDED,
+        Fault.CHECK_FAILED,
+        Fault.SECOND_READ_DIFFERS,
+    }
+)
+
 
 class Count(StrEnum):
     """What a tally counts, beside faults (`fault:NAME`) and null fields (`null:NAME`)."""
 
     CALLS = "calls"  # that were, or may have been, sent
+    ANSWERS = "answers"  # of them, those that brought an answer of the model, good or not
     RETRIES = "retries"  # of them, those that were not their document's first
     REASKED = "reasked"  # answers that were sent back with their errors
     REPAIRED = "repaired"  # records whose answer was mended without a call
@@ -64,8 +80,12 @@ class TallyKey:
     @classmethod
     def at(cls, at_us: int, *, batch_id: str, prompt_id: str, model: str) -> "TallyKey":
         """The key of what happens at this time."""
-        day = day_scope(at_us).removeprefix(DAY)
-        return cls(day=day, batch_id=batch_id, prompt_id=prompt_id, model=model)
+        return cls(day=_day(at_us // DAY_US), batch_id=batch_id, prompt_id=prompt_id, model=model)
+
+
+@lru_cache(maxsize=8)
+def _day(number: int) -> str:
+    return day_scope(number * DAY_US).removeprefix(DAY)
 
 
 @dataclass(slots=True)
@@ -225,6 +245,11 @@ def _wanted(wanted: TallyFilter) -> Select[Any]:
         query = query.where(tally.c.batch_id == wanted.batch_id)
     else:
         query = query.where(batch.c.purpose == Purpose.RUN, batch.c.simulated.is_(False))
+    return _within(query, wanted)
+
+
+def _within(query: Select[Any], wanted: TallyFilter) -> Select[Any]:
+    """Of the job and the days that are meant."""
     if wanted.job is not None:
         query = query.where(batch.c.job == wanted.job)
     if wanted.since is not None:
@@ -232,3 +257,10 @@ def _wanted(wanted: TallyFilter) -> Select[Any]:
     if wanted.until is not None:
         query = query.where(tally.c.day <= wanted.until)
     return query
+
+
+def count_simulated(connection: Connection, wanted: TallyFilter) -> int:
+    """How many runs with made-up answers these tallies leave out."""
+    query = select(func.count(tally.c.batch_id.distinct())).join(batch)
+    meant = _within(query, wanted).where(batch.c.purpose == Purpose.RUN, batch.c.simulated)
+    return int(connection.execute(meant).scalar_one())

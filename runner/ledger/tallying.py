@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from runner.ledger.tallies import FAULT, Count, More, Tally, TallyKey, count_in
+from runner.ledger.tallies import FAULT, FAULTS_OF_ANSWERS, Count, More, Tally, TallyKey, count_in
 from runner.model import Again, AttemptState, DocumentState, Done, Unconfirmed
 from runner.spans import Step
 
@@ -70,13 +70,15 @@ def count_ends(
 
 def _count_call(tally: Tally, one: "Finish", settlement: "Settlement", call: Any) -> None:
     counts = tally.counts
-    if not isinstance(one.outcome, Done | Unconfirmed):
-        counts[FAULT + one.outcome.failure.fault.value] += 1
+    fault = None if isinstance(one.outcome, Done | Unconfirmed) else one.outcome.failure.fault
+    if fault is not None:
+        counts[FAULT + fault.value] += 1
     counts[Count.COST_NUSD] += settlement.cost_nusd or 0
     counts[Count.AMBIGUOUS_NUSD] += settlement.ambiguous_nusd
     if settlement.state is AttemptState.NOT_SENT:
         return
     counts[Count.CALLS] += 1
+    counts[Count.ANSWERS] += fault is None or fault in FAULTS_OF_ANSWERS
     counts[Count.RETRIES] += call.number > 1
     counts[Count.REASKED] += isinstance(one.outcome, Again) and bool(one.outcome.reask)
     unsure = settlement.state is AttemptState.AMBIGUOUS and call.hold_nusd is not None

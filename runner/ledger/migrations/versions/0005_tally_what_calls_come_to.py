@@ -14,7 +14,10 @@ down_revision = "0004"
 
 _LOG = math.log(1.04)
 _SENT_ENDS = ("concluded", "ambiguous")
-_ENDS = ("done", "review", "dead", "cancelled")
+_FAULTS_OF_ANSWERS = (
+    *("truncated", "refused", "filtered", "invalid_json", "schema_invalid"),
+    *("not_grounded", "check_failed", "second_read_differs"),
+)
 _TOKENS = (
     *("input_tokens", "cached_tokens", "cache_write_tokens"),
     *("output_tokens", "reasoning_tokens"),
@@ -108,6 +111,7 @@ def _count_call(counts: Counter[str], spans: Any, call: Any) -> None:
     if call["state"] not in _SENT_ENDS:
         return
     counts["calls"] += 1
+    counts["answers"] += call["fault"] is None or call["fault"] in _FAULTS_OF_ANSWERS
     counts["retries"] += call["number"] > 1
     unsure = call["state"] == "ambiguous" and call["hold_nusd"] is not None
     counts["unknown_costs"] += call["cost_nusd"] is None and not unsure
