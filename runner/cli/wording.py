@@ -57,8 +57,8 @@ def several(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def since_us(text: str, *, now_us: int) -> int:
-    """The time that `--since` means: `90s`, `30m`, `2h`, `3d`, `1w` ago, or an ISO date or time.
+def since_us(text: str, *, now_us: int, option: str = "--since") -> int:
+    """The time that the option means: `90s`, `30m`, `2h`, `3d`, `1w` ago, or an ISO date or time.
 
     UTC unless it says otherwise. Raises UsageError for anything else.
     """
@@ -68,7 +68,7 @@ def since_us(text: str, *, now_us: int) -> int:
         at = datetime.fromisoformat(text.strip())
     except ValueError as error:
         raise UsageError(
-            f"--since {text!r} is no time: give an age such as 30m, 2h or 3d, "
+            f"{option} {text!r} is no time: give an age such as 30m, 2h or 3d, "
             "or a date such as 2026-11-23 or 2026-11-23T08:00"
         ) from error
     return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
