@@ -42,6 +42,7 @@ class Asked:
     simulate: bool = False
     budget_nusd: int | None = None  # of all its batches together
     fresh: str = ""  # not empty: ask anew, though the same was asked before
+    night: str = ""  # the day, where nobody asked but the clock: it gives way to other work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +207,7 @@ def _plan(
         models=pinned.models,
         second_read=second,
         purpose=Purpose.EVAL,
+        weight=0 if asked.night else 1,
         simulated=asked.simulate,
         budget_nusd=budget_nusd,
     )
@@ -353,6 +355,7 @@ def _run_row(report: Report) -> RunRow:
             "repeats": report.evaluation.asked.repeats,
             "against": None if report.baseline is None else report.baseline.pinned.prompt.version,
             "simulated": report.evaluation.asked.simulate,
+            "night": report.evaluation.asked.night,
             "exact": report.candidate.scores.together.exact.estimate,
             "accuracy": report.candidate.scores.together.total.accuracy,
             "f1": report.candidate.scores.together.total.f1,

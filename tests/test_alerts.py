@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import runner.alerts
+import runner.telling
 from runner.alerts import Alerts
 from runner.config import AlertSettings, BudgetSettings, Settings
 from runner.errors import ConfigError
@@ -182,7 +182,7 @@ async def test_a_command_that_fails_or_hangs_is_tried_twice_and_harms_nothing(
     code: str,
     trouble: str,
 ) -> None:
-    monkeypatch.setattr(runner.alerts, "COMMAND_MAX_S", 1.0)
+    monkeypatch.setattr(runner.telling, "COMMAND_MAX_S", 1.0)
     spend(world, LIMIT_NUSD)
     began_s = time.monotonic()
     await tell(world, command(tmp_path, code))

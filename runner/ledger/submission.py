@@ -36,7 +36,7 @@ class BatchPlan:
     options: Mapping[str, str] = field(default_factory=dict)
     simulated: bool = False
     purpose: Purpose = Purpose.RUN
-    weight: int = 1
+    weight: int = 1  # its share beside other batches; 0: a tenth of one
     budget_nusd: int | None = None
     pinned: frozenset[str] = frozenset()  # fields that were asked for by name: they must agree
 

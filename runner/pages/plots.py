@@ -14,6 +14,7 @@ WIDTH, HEIGHT = 640, 220
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 14, 34
 TICKS = 4
 LABELS_MAX = 8
+LABEL_CHARS_MAX = 13
 TONES = 6  # of the style sheet
 
 Written = Callable[[float], str]
@@ -25,6 +26,7 @@ class Row:
 
     name: str
     values: Sequence[float | None]
+    tone: int | None = None  # of the style sheet; the next one by default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,10 @@ def stacked(plot: Plot) -> Markup:
 
 
 def _toned(plot: Plot) -> list[tuple[int, Row]]:
-    return [(number % TONES, row) for number, row in enumerate(plot.rows)]
+    return [
+        (number % TONES if row.tone is None else row.tone, row)
+        for number, row in enumerate(plot.rows)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +168,10 @@ def _axes(plot: Plot, scale: _Scale) -> Markup:
                 ).format(scale.x(place), HEIGHT - BOTTOM + 18, label)
             )
     return Markup().join(parts)
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= LABEL_CHARS_MAX else label[: LABEL_CHARS_MAX - 1] + "…"
 
 
 def _line(row: Row, tone: int, plot: Plot, scale: _Scale) -> Markup:

@@ -17,6 +17,8 @@ from .plots import Plot, Row, lines, stacked
 GROUPS_MAX = 120  # a page of more is read by nobody
 ERRORS_MAX = 5
 DRIFTS_MAX = 200
+STEPS = (Step.LIMITER_WAIT, Step.RESPONSE, Step.PARSE)  # beside waits in the queue none is seen
+TONES = {"done": 3, "review": 1, "dead": 2}
 # the measures that are plotted: of answers, then of documents
 PLOTTED = (Measure.INVALID, Measure.REASKED, Measure.NOT_GROUNDED, Measure.REVIEW, Measure.DEAD)
 
@@ -45,7 +47,7 @@ def _plots(groups: Sequence[Group]) -> list[Markup]:
     ends = {"done": Count.DONE, "review": Count.REVIEW, "dead": Count.DEAD}
     money = {"cost": Count.COST_NUSD, "may be billed": Count.AMBIGUOUS_NUSD}
     of_total = {name: _time(Step.TOTAL, name) for name in SHARES}
-    of_steps = {_words(step): _time(step, "p50") for step in Step if step is not Step.TOTAL}
+    of_steps = {_words(step): _time(step, "p50") for step in STEPS}
     errors = {_words(name): _error(name) for name in _frequent(groups)}
     rates = {_words(one): _rate(one) for one in PLOTTED}
     drawn = _Drawn(groups)
@@ -96,7 +98,11 @@ class _Drawn:
             title=title,
             labels=[one.name for one in self.groups],
             rows=[
-                Row(name=row, values=[of(one.figures) for one in self.groups])
+                Row(
+                    name=row,
+                    values=[of(one.figures) for one in self.groups],
+                    tone=TONES.get(row),
+                )
                 for row, of in rows.items()
             ],
             written=written,
