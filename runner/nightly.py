@@ -6,7 +6,6 @@ its worker leaves the night to the next one, which goes on where it stopped and 
 """
 
 import asyncio
-import os
 import signal
 import sys
 import time
@@ -17,7 +16,6 @@ from datetime import time as time_of_day
 
 from sqlalchemy import Connection
 
-from runner.budget import format_usd, usd_to_nusd
 from runner.config import EvalSettings
 from runner.keys import alert_key
 from runner.ledger import Ledger

@@ -21,7 +21,7 @@ _WITH_RECORD = (DocumentState.DONE, DocumentState.REVIEW)
 
 
 def conclude_night(ledger: Ledger, night: Night) -> bool:
-    """End a night that has its evaluation, with an alert where that is bad; False while it has none.
+    """End a night that has its evaluation, with an alert where that is bad; False without one.
 
     Doing it again changes nothing.
     """

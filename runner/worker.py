@@ -30,9 +30,9 @@ from runner.ledger.gate import Release, release
 from runner.ledger.standing import has_open_documents
 from runner.limiter import Calendar, Limiter, starts_per_s
 from runner.limitwatch import LimitWatch
-from runner.outages import Outages
 from runner.monitor import Monitor
 from runner.nightly import Nightly
+from runner.outages import Outages
 from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
 from runner.pipeline import Ended, Pipeline, Tools

@@ -10,8 +10,8 @@ from runner.budget import usd_to_nusd
 from runner.cli.commands import Command, json_option, leave
 from runner.cli.evaluated import say_report
 from runner.cli.exits import Exit
-from runner.cli.opening import open_again
 from runner.cli.interrupts import stop_on_eof
+from runner.cli.opening import open_again
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes.evals import EvalShape
 from runner.cli.submission import Usd, refuse_unknown_prices
