@@ -65,7 +65,7 @@ class Alerts:
         for task in late:
             task.cancel()
         if late:
-            sys.stderr.write(f"runner: {len(late)} alerts could not be told before the end\n")
+            sys.stderr.write(f"runner: alerts that were not told before the end: {len(late)}\n")
             await asyncio.gather(*late, return_exceptions=True)
 
     def _begin_to_tell(self, alert: Alert) -> None:

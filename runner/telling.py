@@ -19,7 +19,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 COMMAND_MAX_S = 10.0
 POST_MAX_S = 10.0
 AGAIN_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
-OUR_FAULT = range(400, 500)
+OUR_FAULT = range(300, 500)  # and no redirection is followed
 
 
 async def run_command(command: str, line: bytes) -> str | None:

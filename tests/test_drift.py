@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from runner.alerts import Alerts
@@ -82,6 +83,16 @@ def test_the_more_rates_are_watched_together_the_more_evidence_each_needs() -> N
 @pytest.mark.parametrize("rate", [0, 100])
 def test_a_rate_of_none_and_of_all_can_be_watched(rate: int) -> None:
     assert not judged(*[(100, rate)] * 30).has_risen
+
+
+def test_rates_that_stay_alarm_as_rarely_as_is_said() -> None:
+    rng = np.random.default_rng(4)
+    alarmed = 0
+    for _ in range(200):
+        counts = [(50, int(k)) for k in rng.binomial(50, 0.02, size=100)]
+        looks = range(10, 101, 6)  # an alarm stands for a week
+        alarmed += any(judged(*counts[:length], rates=20).has_risen for length in looks)
+    assert alarmed <= 200 * 0.04
 
 
 # ------------------------------------------------------------ of the ledger
