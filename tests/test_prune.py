@@ -269,6 +269,16 @@ def test_the_command_tells_first_and_asks(world: Calls) -> None:
 
 
 @needs_home
+def test_batches_can_still_be_compared_once_they_are_pruned(world: Calls) -> None:
+    for name in ("may", "june"):
+        world.add(world.batch(name), "the same letter", f"only in {name}")
+        world.turn(world.me)
+    retention.prune(world.ledger, world.home, past(world))
+    found = world.json("compare", "may", "june")
+    assert (found["both"], found["same"], found["only_a"], found["only_b"]) == (1, 1, 1, 1)
+
+
+@needs_home
 def test_a_pruned_dead_letter_cannot_be_retried(world: Calls) -> None:
     lease = world.says("old", {}, INVALID)
     world.json("prune", "--bodies-older-than", "90d", "--dead-too", "--yes")

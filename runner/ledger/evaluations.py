@@ -109,3 +109,25 @@ def write_run(connection: Connection, run: RunRow, cases: Iterable[CaseRow]) -> 
         for one in cases
     ]
     connection.execute(insert(eval_result), rows)
+
+
+def read_cases(connection: Connection, run_id: str, *, prompt_id: str) -> list[CaseRow]:
+    """How every gold document fared with this prompt in an evaluation."""
+    rows = connection.execute(
+        select(eval_result)
+        .where(eval_result.c.run_id == run_id, eval_result.c.prompt_id == prompt_id)
+        .order_by(eval_result.c.case_id, eval_result.c.repeat)
+    )
+    return [
+        CaseRow(
+            prompt_id=row.prompt_id,
+            case_id=row.case_id,
+            repeat=row.repeat,
+            document_id=row.document_id,
+            state=row.state,
+            leaves=[tuple(leaf) for leaf in json.loads(row.outcomes_json)],
+            cost_nusd=row.cost_nusd,
+            latency_us=row.latency_us,
+        )
+        for row in rows
+    ]
