@@ -13,7 +13,7 @@ from runner.cli.exits import Exit
 from runner.cli.opening import open_again
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes.evals import EvalShape
-from runner.cli.submission import Usd, refuse_unknown_prices
+from runner.cli.submission import Usd
 from runner.cli.summary import Told, tell_ending
 from runner.cli.terminal import plain, say_json, talk
 from runner.cli.watch import Ending, ReadAlready
@@ -26,6 +26,7 @@ from runner.keys import new_id
 from runner.ledger import Ledger
 from runner.ledger.submission import Batch, find_batch
 from runner.pinned import PinnedJobs
+from runner.pricing import refuse_unknown_prices
 
 CONCURRENCY = 100
 REPEATS_MAX = 20
@@ -125,7 +126,7 @@ def evaluate(
         evaluation = plan_evaluation(asked, PinnedJobs(session.settings.job_folders))
         if budget_usd is not None:
             for trial in evaluation.trials:
-                refuse_unknown_prices(session, trial.plan.models, limit="--budget-usd")
+                refuse_unknown_prices(session.settings, trial.plan.models, limit="--budget-usd")
         with session.ledger(create=True) as ledger:
             submitted = _submit(ledger, evaluation)
             ending = _work(session, ledger, list(submitted.values()))

@@ -13,7 +13,6 @@ from runner.cli.commands import Command, json_option
 from runner.cli.confirming import confirm, yes_option
 from runner.cli.idle import tell_if_idle, tell_paused
 from runner.cli.lookup import find_document
-from runner.cli.pricing import Estimate, price_retry
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes.review import DecidedShape, RunAgainShape
 from runner.cli.terminal import say, say_json, talk
@@ -25,6 +24,7 @@ from runner.ledger import Ledger
 from runner.ledger.reviews import Waiting
 from runner.model import Decided
 from runner.pinned import PinnedJobs
+from runner.pricing import Estimate, price_retry
 from runner.reviews import Reviewer, decide_all, find_waiting, run_again
 from runner.reviews import correct as write_correction
 from runner.validate import TEXT_MAX_CHARS
@@ -262,7 +262,7 @@ def again(
     jobs = PinnedJobs(session.settings.job_folders)
     with session.ledger() as ledger:
         found = _found(ledger, documents)
-        estimate = price_retry(session, ledger, found, prompt=prompt, models=models)
+        estimate = price_retry(session.settings, ledger, found, prompt=prompt, models=models)
         _tell_price(estimate)
         queued: list[str] = []
         if not dry_run:

@@ -19,12 +19,9 @@ from runner.ledger.keypauses import KeyPause
 from runner.ledger.lanes import LaneRow
 from runner.ledger.money import Day, larger_limit_nusd
 from runner.ledger.standing import BatchStanding, QueueStanding
-from runner.ledger.workers import WorkerRow
+from runner.ledger.workers import LOST_AFTER_S, WorkerRow
 from runner.limiter.use import LaneUse
 from runner.model import BatchState, DocumentState, How
-
-# a worker beats every 3 s; one that has not for this long is taken for lost when looked at
-LOST_AFTER_S = 10.0
 
 
 class SubmittedShape(Shape):
