@@ -28,6 +28,7 @@ _TABLE = {
     ),
     "batch": ("runner.cli.batch", "batch", "Batches: list, pause, resume, cancel."),
     "calls": ("runner.cli.calls", "calls", "Provider calls: list, show, trace."),
+    "web": ("runner.cli.web", "web", "The dashboard, for browsers on this machine."),
     "audit": ("runner.cli.audit", "audit", "Check that all documents and money add up."),
     "doctor": ("runner.cli.doctor", "doctor", "Check that this machine and its settings can run."),
     "new": ("runner.cli.new", "new", "Write the skeleton of a new job."),

@@ -249,12 +249,18 @@ class EventRow:
 
 
 def events(
-    connection: Connection, *, document_id: str | None = None, limit: int = 20
+    connection: Connection,
+    *,
+    document_id: str | None = None,
+    batch_id: str | None = None,
+    limit: int = 20,
 ) -> Sequence[EventRow]:
-    """The newest events first, of one document or of all."""
+    """The newest events first, of one document, of a batch as a whole, or of all."""
     query = select(
         event.c.at_us, event.c.kind, event.c.batch_id, event.c.document_id, event.c.message
     ).order_by(event.c.id.desc())
     if document_id is not None:
         query = query.where(event.c.document_id == document_id)
+    if batch_id is not None:
+        query = query.where(event.c.batch_id == batch_id)
     return [EventRow(**row) for row in connection.execute(query.limit(limit)).mappings()]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runner.budget import format_usd
+from runner.wording import duration, several
 
 NOTHING = "\u2013"
 
@@ -44,6 +45,11 @@ def value(data: Any) -> str:
     return data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
 
 
+def span(seconds: float | None) -> str:
+    """A span in seconds as a person says it."""
+    return NOTHING if seconds is None else duration(seconds)
+
+
 FILTERS: Mapping[str, Callable[..., str]] = {
     "usd": usd,
     "moment": moment,
@@ -51,4 +57,6 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "count": count,
     "percent": percent,
     "value": value,
+    "span": span,
+    "several": several,
 }

@@ -18,6 +18,7 @@ from runner.ledger.deadletters import DeadGroup, DeadLetter
 from runner.ledger.keypauses import KeyPause
 from runner.ledger.lanes import LaneRow
 from runner.ledger.money import Day, larger_limit_nusd
+from runner.ledger.speed import eta_s
 from runner.ledger.standing import BatchStanding, QueueStanding
 from runner.ledger.workers import LOST_AFTER_S, WorkerRow
 from runner.limiter.use import LaneUse
@@ -129,12 +130,7 @@ class BatchShape(Shape):
             ambiguous_usd=nusd_to_usd(found.ambiguous_nusd),
             budget_usd=in_usd(found.limit_nusd),
             documents_per_s=documents_per_s,
-            eta_s=round(found.open / documents_per_s, 1)
-            if documents_per_s
-            and found.open
-            and batch.submitted
-            and batch.state is BatchState.ACTIVE
-            else None,
+            eta_s=eta_s(found, documents_per_s=documents_per_s),
         )
 
 

@@ -1,0 +1,75 @@
+// The plots of the overview, and its figures: the server tells both every two seconds.
+"use strict";
+
+const POINTS_MAX = 1800;
+const COLUMNS = ["at_s", "waiting", "running", "calls_per_s", "records_per_s", "failed_per_min", "usd_per_min"];
+const PLOTS = {
+  depth: [["waiting", "waiting", "--accent"], ["running", "running", "--good"]],
+  speed: [["calls_per_s", "calls/s", "--accent"], ["records_per_s", "records/s", "--good"]],
+  spend: [["usd_per_min", "USD/min", "--warn"]],
+  errors: [["failed_per_min", "failed/min", "--bad"]],
+};
+const HEIGHT = 170;
+
+const past = Object.fromEntries(COLUMNS.map((name) => [name, []]));
+const drawn = new Map();
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function columnsOf(name) {
+  return [past.at_s, ...PLOTS[name].map(([column]) => past[column])];
+}
+
+function draw(figure) {
+  const name = figure.dataset.plot;
+  figure.hidden = false;
+  drawn.get(name)?.destroy();
+  const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
+  const options = {
+    width: figure.clientWidth - 20,
+    height: HEIGHT,
+    axes: [axis, { ...axis, size: 60 }],
+    scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.1, 1e-6)] } },
+    series: [
+      { label: "at" },
+      ...PLOTS[name].map(([, label, stroke]) => ({ label, stroke: colour(stroke), width: 2, points: { show: false } })),
+    ],
+  };
+  drawn.set(name, new uPlot(options, columnsOf(name), figure));
+}
+
+function drawAll() {
+  for (const figure of document.querySelectorAll("[data-plot]")) draw(figure);
+}
+
+function say(text, isTrouble) {
+  const state = document.getElementById("live-state");
+  state.textContent = text;
+  state.classList.toggle("bad", isTrouble);
+}
+
+function take(look) {
+  COLUMNS.forEach((name, place) => {
+    past[name].push(look.point[place]);
+    if (past[name].length > POINTS_MAX) past[name].shift();
+  });
+  for (const [name, plot] of drawn) plot.setData(columnsOf(name));
+  for (const place of document.querySelectorAll("[data-figure]")) {
+    const text = look.figures[place.dataset.figure];
+    if (place.textContent !== text) place.textContent = text;
+  }
+  say("live", false);
+}
+
+const source = new EventSource("/live");
+source.addEventListener("past", (event) => {
+  Object.assign(past, JSON.parse(event.data));
+  drawAll();
+});
+source.addEventListener("look", (event) => take(JSON.parse(event.data)));
+source.addEventListener("trouble", (event) => say(JSON.parse(event.data), true));
+source.addEventListener("error", () => say("not connected: figures are of " + new Date().toLocaleTimeString(), true));
+addEventListener("resize", drawAll);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
