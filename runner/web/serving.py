@@ -57,7 +57,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._live = live
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as uvicorn calls it
         """End well on the first signal, at once on the second; neither is passed on."""
         self.force_exit = self.should_exit
         self.should_exit = True
