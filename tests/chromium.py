@@ -22,7 +22,13 @@ needs_chromium = pytest.mark.skipif(not PATH, reason="no chromium on PATH: nothi
 ANSWER_MAX_S = 30.0
 WAIT_MAX_S = 20.0
 _FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
+    *(
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+    ),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--disable-default-apps", "--metrics-recording-only", "--mute-audio", "--no-proxy-server"),
     *("--remote-debugging-port=0", "--disable-extensions", "--hide-scrollbars"),
@@ -41,7 +47,8 @@ class Tab:
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Ask the browser something about this page."""
-        return await self._browser.call(method, session=self._session, **params)
+        answer: dict[str, Any] = await self._browser.call(method, session=self._session, **params)
+        return answer
 
     def hear(self, method: str, params: dict[str, Any]) -> None:
         """Note what the browser tells of this page."""
@@ -66,7 +73,7 @@ class Tab:
             width=width,
             height=height,
             deviceScaleFactor=1,
-            mobile=width < 600,  # noqa: PLR2004 - a phone
+            mobile=width < 600,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await self.call("Emulation.setEmulatedMedia", features=[scheme])
@@ -131,7 +138,7 @@ class Tab:
             captureBeyondViewport=True,
             clip={"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1},
         )
-        path.write_bytes(base64.b64decode(shot["data"]))
+        await asyncio.to_thread(path.write_bytes, base64.b64decode(shot["data"]))
 
 
 class BrowserError(Exception):

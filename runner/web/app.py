@@ -18,7 +18,7 @@ from runner.config import Settings
 from runner.errors import NotFoundError, RunnerError
 from runner.ledger import Ledger
 from runner.pages import TEMPLATES, environment
-from runner.web import batches, overview
+from runner.web import batches, calls, dead, documents, overview
 from runner.web.access import Access
 from runner.web.desk import Desk, desk_of, page
 from runner.web.guard import Guard
@@ -38,6 +38,14 @@ def routes() -> list[BaseRoute]:
         Route("/batches/{batch}/resume", batches.resume, methods=["POST"]),
         Route("/batches/{batch}/cancel", batches.ask_to_cancel, methods=["GET"]),
         Route("/batches/{batch}/cancel", batches.cancel, methods=["POST"]),
+        Route("/dead", dead.groups),
+        Route("/dead/letters", dead.letters),
+        Route("/dead/retry", dead.ask_to_retry, methods=["GET"]),
+        Route("/dead/retry", dead.retry, methods=["POST"]),
+        Route("/documents", documents.find),
+        Route("/documents/{document}", documents.show),
+        Route("/calls", calls.list_),
+        Route("/calls/{call}", calls.show),
         Route("/login", login),
         Route("/static/page.css", style),
         Mount("/static", StaticFiles(directory=HERE / "static"), name="static"),

@@ -91,7 +91,8 @@ def page(request: Request, template: str, /, *, status: int = 200, **values: Any
         "notice": desk.notices.take(request.query_params.get("notice", "")),
     }
     made = desk.templates.get_template(template).render(**{**shared, **values})
-    return HTMLResponse(made, status)
+    # half of a surrogate pair, which JSON can hold, is no text
+    return HTMLResponse(made.encode("utf-8", "backslashreplace"), status)
 
 
 def done(request: Request, to: str, notice: str) -> Response:

@@ -31,10 +31,10 @@ class Point:
     at_s: float
     waiting: int | None  # documents: queued and ready
     running: int | None
-    calls_per_s: float
-    records_per_s: float
-    failed_per_min: float
-    usd_per_min: float
+    calls_per_s: float | None
+    records_per_s: float | None
+    failed_per_min: float | None
+    usd_per_min: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +104,17 @@ class Flow:
 
 
 def _point(first: _Total, last: _Total, states: Mapping[DocumentState, int]) -> Point:
+    at_s = round(last.at_us / 1e6, 1)
+    waiting = states[DocumentState.QUEUED] + states[DocumentState.READY]
+    running = states[DocumentState.RUNNING]
+    if last is first:  # one look tells no speed
+        return Point(at_s, waiting, running, None, None, None, None)
     span_s = max(1.0, (last.at_us - first.at_us) / 1e6)
     calls, failed = last.calls - first.calls, last.failed - first.failed
     return Point(
-        at_s=round(last.at_us / 1e6, 1),
-        waiting=states[DocumentState.QUEUED] + states[DocumentState.READY],
-        running=states[DocumentState.RUNNING],
+        at_s=at_s,
+        waiting=waiting,
+        running=running,
         calls_per_s=round(calls / span_s, 3),
         records_per_s=round((calls - failed) / span_s, 3),
         failed_per_min=round(60 * failed / span_s, 2),
@@ -127,7 +132,7 @@ def _minutes(newest_first: list[Flowing], *, now_us: int) -> list[Point]:
     if len(newest_first) == PAST_CALLS_MAX:
         first -= 1  # of that minute only a part was read
     return [
-        _minute(by_minute.get(ago, []), at_us=now_us - ago * MINUTE_US)
+        _minute(by_minute.get(ago, []), at_us=now_us - ago * MINUTE_US - MINUTE_US // 2)
         for ago in range(first, -1, -1)
     ]
 

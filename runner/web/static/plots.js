@@ -22,22 +22,35 @@ function columnsOf(name) {
   return [past.at_s, ...PLOTS[name].map(([column]) => past[column])];
 }
 
+function clock(_, moments, _axis, _space, step_s) {
+  const length = step_s < 60 ? 8 : 5;
+  return moments.map((at_s) => new Date(at_s * 1000).toISOString().slice(11, 11 + length));
+}
+
+// until somebody points at a moment, the legend tells the newest one
+function tellNewest(plot) {
+  if (plot.cursor.idx == null) plot.setLegend({ idx: past.at_s.length - 1 }, false);
+}
+
 function draw(figure) {
   const name = figure.dataset.plot;
   figure.hidden = false;
   drawn.get(name)?.destroy();
   const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
   const options = {
+    tzDate: (at_s) => uPlot.tzDate(new Date(at_s * 1000), "Etc/UTC"),
     width: figure.clientWidth - 20,
     height: HEIGHT,
-    axes: [axis, { ...axis, size: 60 }],
+    axes: [{ ...axis, values: clock }, { ...axis, size: 60 }],
     scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.1, 1e-6)] } },
     series: [
-      { label: "at" },
+      { label: "UTC", value: (_, at_s) => (at_s == null ? "–" : clock(null, [at_s], 0, 0, 1)[0]) },
       ...PLOTS[name].map(([, label, stroke]) => ({ label, stroke: colour(stroke), width: 2, points: { show: false } })),
     ],
   };
-  drawn.set(name, new uPlot(options, columnsOf(name), figure));
+  const plot = new uPlot(options, columnsOf(name), figure);
+  drawn.set(name, plot);
+  tellNewest(plot);
 }
 
 function drawAll() {
@@ -55,7 +68,10 @@ function take(look) {
     past[name].push(look.point[place]);
     if (past[name].length > POINTS_MAX) past[name].shift();
   });
-  for (const [name, plot] of drawn) plot.setData(columnsOf(name));
+  for (const [name, plot] of drawn) {
+    plot.setData(columnsOf(name));
+    tellNewest(plot);
+  }
   for (const place of document.querySelectorAll("[data-figure]")) {
     const text = look.figures[place.dataset.figure];
     if (place.textContent !== text) place.textContent = text;

@@ -19,3 +19,11 @@ async function renew() {
 }
 
 setInterval(() => renew().catch(() => {}), FRESH_MS);
+
+// one box that chooses every row of a list
+for (const all of document.querySelectorAll("[data-all]")) {
+  all.hidden = false;
+  all.addEventListener("change", () => {
+    for (const box of all.form.querySelectorAll("input[name=document]:enabled")) box.checked = all.checked;
+  });
+}
