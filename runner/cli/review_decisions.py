@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -17,7 +17,7 @@ from runner.cli.session import Session, pass_session
 from runner.cli.shapes.review import DecidedShape, RunAgainShape
 from runner.cli.terminal import say, say_json, talk
 from runner.cli.wording import several, usd
-from runner.corrections import with_values
+from runner.corrections import typed_value, with_values
 from runner.errors import InputError, UsageError
 from runner.exporters import STDOUT
 from runner.ledger import Ledger
@@ -206,20 +206,7 @@ def _changed(waiting: Waiting, changes: Sequence[str]) -> str:
         if not path or not equals:
             raise UsageError(f"--set {change!r} is no PATH=VALUE, such as line_items.0.amount=12.5")
         pairs.append((path, value))
-    return json.dumps(with_values(record, pairs, read=_value))
-
-
-def _value(typed: str, before: Any) -> Any:
-    """What was typed as JSON, else as text; where there was a text, a number is one too."""
-    try:
-        value = json.loads(typed, parse_constant=_no_json)
-    except (ValueError, RecursionError):
-        return typed
-    return typed if isinstance(before, str) and isinstance(value, bool | int | float) else value
-
-
-def _no_json(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    return json.dumps(with_values(record, pairs, read=typed_value))
 
 
 @click.command(

@@ -199,6 +199,12 @@ def find_documents(connection: Connection, id_or_source: str) -> list[str]:
     return list(dict.fromkeys(connection.execute(by_source).scalars()))
 
 
+def source_names(connection: Connection, document_id: str) -> tuple[str, ...]:
+    """The names of a document's sources, in the order of their submission."""
+    names = select(source.c.name).where(source.c.document_id == document_id).order_by(source.c.id)
+    return tuple(connection.execute(names).scalars())
+
+
 def view_document(connection: Connection, document_id: str) -> DocumentView:
     """One document as a person would look at it."""
     row = (
@@ -213,9 +219,6 @@ def view_document(connection: Connection, document_id: str) -> DocumentView:
     )
     texts = blobs.fetch(connection, [row[document.c.text_digest]])
     text = texts.get(row[document.c.text_digest])
-    names = connection.execute(
-        select(source.c.name).where(source.c.document_id == document_id).order_by(source.c.id)
-    ).scalars()
     own = {
         name: row[document.c[name]]
         for name in DocumentView.__slots__
@@ -227,7 +230,7 @@ def view_document(connection: Connection, document_id: str) -> DocumentView:
         batch_name=row["batch_name"],
         job=row["job"],
         cost_nusd=row[document.c.cost_nusd] if row[document.c.cost_known] else None,
-        sources=tuple(names),
+        sources=source_names(connection, document_id),
         text=None if text is None else text.decode(),
         data=None if data_json is None else json.loads(data_json),
         flags=tuple(json.loads(row[record.c.flags_json] or "[]")),

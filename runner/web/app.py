@@ -18,7 +18,7 @@ from runner.config import Settings
 from runner.errors import NotFoundError, RunnerError
 from runner.ledger import Ledger
 from runner.pages import TEMPLATES, environment
-from runner.web import batches, calls, dead, documents, overview
+from runner.web import batches, calls, dead, documents, overview, reviews
 from runner.web.access import Access
 from runner.web.desk import Desk, desk_of, page
 from runner.web.guard import Guard
@@ -46,6 +46,11 @@ def routes() -> list[BaseRoute]:
         Route("/documents/{document}", documents.show),
         Route("/calls", calls.list_),
         Route("/calls/{call}", calls.show),
+        Route("/review", reviews.list_),
+        Route("/review/{document}", reviews.show, methods=["GET"]),
+        Route("/review/{document}", reviews.decide, methods=["POST"]),
+        Route("/review/{document}/again", reviews.ask_again, methods=["GET"]),
+        Route("/review/{document}/again", reviews.again, methods=["POST"]),
         Route("/login", login),
         Route("/static/page.css", style),
         Mount("/static", StaticFiles(directory=HERE / "static"), name="static"),

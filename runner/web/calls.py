@@ -18,11 +18,11 @@ from runner.ledger.calls import (
     call_bodies,
     find_call,
     list_calls,
+    source_names,
 )
 from runner.ledger.standing import all_batches
 from runner.ledger.submission import Batch
 from runner.model import Fault
-from runner.pages.waterfall import waterfall
 from runner.web.desk import look, page
 
 CALLS_MAX = 100
@@ -93,19 +93,19 @@ async def show(request: Request) -> Response:
     """One call: what was sent, what came back, tokens, cost, and where the time went."""
     attempt_id: str = request.path_params["call"]
 
-    def read(connection: Connection) -> tuple[AttemptRow, CallBodies]:
+    def read(connection: Connection) -> tuple[AttemptRow, CallBodies, str]:
         row = find_call(connection, attempt_id)
         if row is None:
             raise NotFoundError(f"no call {attempt_id!r}")
-        return row, call_bodies(connection, attempt_id)
+        names = source_names(connection, row.document_id)
+        return row, call_bodies(connection, attempt_id), names[0] if names else row.document_id
 
-    row, bodies = await look(request, read)
-    (bar,) = waterfall([row])
+    row, bodies, source = await look(request, read)
     return page(
         request,
         "call.html",
         call=row,
-        bar=bar,
+        source=source,
         trace_id=trace_id(row.document_id),
         request_body=Body.of(bodies.request),
         answer_body=Body.of(bodies.answer),

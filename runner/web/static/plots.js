@@ -29,23 +29,25 @@ function clock(_, moments, _axis, _space, step_s) {
 
 // until somebody points at a moment, the legend tells the newest one
 function tellNewest(plot) {
-  if (plot.cursor.idx == null) plot.setLegend({ idx: past.at_s.length - 1 }, false);
+  setTimeout(() => {
+    if (plot.cursor.idx == null && plot.root.isConnected) plot.setLegend({ idx: past.at_s.length - 1 });
+  });
 }
 
 function draw(figure) {
   const name = figure.dataset.plot;
   figure.hidden = false;
   drawn.get(name)?.destroy();
-  const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
+  const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, space: 64 };
   const options = {
     tzDate: (at_s) => uPlot.tzDate(new Date(at_s * 1000), "Etc/UTC"),
     width: figure.clientWidth - 20,
     height: HEIGHT,
-    axes: [{ ...axis, values: clock }, { ...axis, size: 60 }],
+    axes: [{ ...axis, size: 28, values: clock }, { ...axis, size: 60, space: 34 }],
     scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.1, 1e-6)] } },
     series: [
       { label: "UTC", value: (_, at_s) => (at_s == null ? "–" : clock(null, [at_s], 0, 0, 1)[0]) },
-      ...PLOTS[name].map(([, label, stroke]) => ({ label, stroke: colour(stroke), width: 2, points: { show: false } })),
+      ...PLOTS[name].map(([, label, stroke]) => ({ label, stroke: colour(stroke), width: 2, spanGaps: true, points: { show: false } })),
     ],
   };
   const plot = new uPlot(options, columnsOf(name), figure);

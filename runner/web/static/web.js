@@ -27,3 +27,9 @@ for (const all of document.querySelectorAll("[data-all]")) {
     for (const box of all.form.querySelectorAll("input[name=document]:enabled")) box.checked = all.checked;
   });
 }
+
+// a name that was typed once is there on the next page
+for (const field of document.querySelectorAll("[data-keep]")) {
+  field.value = localStorage.getItem(field.dataset.keep) ?? field.value;
+  field.addEventListener("change", () => localStorage.setItem(field.dataset.keep, field.value));
+}
