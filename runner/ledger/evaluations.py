@@ -109,3 +109,53 @@ def write_run(connection: Connection, run: RunRow, cases: Iterable[CaseRow]) -> 
         for one in cases
     ]
     connection.execute(insert(eval_result), rows)
+
+
+def list_runs(connection: Connection, *, limit: int) -> list[RunRow]:
+    """The newest evaluations first."""
+    query = select(eval_run).order_by(eval_run.c.created_us.desc(), eval_run.c.id.desc())
+    return [_run(row) for row in connection.execute(query.limit(limit))]
+
+
+def find_run(connection: Connection, run_id: str) -> RunRow | None:
+    """One evaluation."""
+    row = connection.execute(select(eval_run).where(eval_run.c.id == run_id)).first()
+    return None if row is None else _run(row)
+
+
+def cases_of(connection: Connection, run_id: str) -> list[CaseRow]:
+    """How the gold documents of an evaluation fared, in the order of their names."""
+    rows = connection.execute(
+        select(eval_result)
+        .where(eval_result.c.run_id == run_id)
+        .order_by(eval_result.c.case_id, eval_result.c.repeat)
+    )
+    return [
+        CaseRow(
+            prompt_id=row.prompt_id,
+            case_id=row.case_id,
+            repeat=row.repeat,
+            document_id=row.document_id,
+            state=row.state,
+            leaves=[tuple(leaf) for leaf in json.loads(row.outcomes_json)],
+            cost_nusd=row.cost_nusd,
+            latency_us=row.latency_us,
+        )
+        for row in rows
+    ]
+
+
+def _run(row: Any) -> RunRow:
+    return RunRow(
+        id=row.id,
+        job=row.job,
+        prompt_version=row.prompt_version,
+        prompt_id=row.prompt_id,
+        models=tuple(json.loads(row.models_json)),
+        gold_digest=row.gold_digest,
+        against_prompt_id=row.against_prompt_id,
+        verdict=row.verdict,
+        summary=json.loads(row.summary_json),
+        dearest=Dearest(document_nusd=row.dearest_document_nusd, call_nusd=row.dearest_call_nusd),
+        created_us=row.created_us,
+    )

@@ -18,7 +18,7 @@ from runner.config import Settings
 from runner.errors import NotFoundError, RunnerError
 from runner.ledger import Ledger
 from runner.pages import TEMPLATES, environment
-from runner.web import batches, calls, dead, documents, overview, reviews
+from runner.web import batches, calls, dead, documents, evaluations, overview, prompts, reviews
 from runner.web.access import Access
 from runner.web.desk import Desk, desk_of, page
 from runner.web.guard import Guard
@@ -51,6 +51,11 @@ def routes() -> list[BaseRoute]:
         Route("/review/{document}", reviews.decide, methods=["POST"]),
         Route("/review/{document}/again", reviews.ask_again, methods=["GET"]),
         Route("/review/{document}/again", reviews.again, methods=["POST"]),
+        Route("/evaluations", evaluations.list_),
+        Route("/evaluations/{run}", evaluations.show),
+        Route("/prompts", prompts.list_),
+        Route("/prompts/{job}", prompts.show),
+        Route("/prompts/{job}/{version}", prompts.show_version),
         Route("/login", login),
         Route("/static/page.css", style),
         Mount("/static", StaticFiles(directory=HERE / "static"), name="static"),
