@@ -68,6 +68,14 @@ class Access:
         return self.hosts > _HERE and _is_address(name)
 
 
+LOGIN, STATIC = "/login", "/static/"
+
+
+def is_for_strangers(path: str) -> bool:
+    """Whether a page is answered to who has not signed in."""
+    return path == LOGIN or path.startswith(STATIC)
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches what listens there."""
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)

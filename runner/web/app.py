@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -19,7 +19,7 @@ from runner.errors import NotFoundError, RunnerError
 from runner.ledger import Ledger
 from runner.pages import TEMPLATES, environment
 from runner.web import batches, calls, dead, documents, evaluations, overview, prompts, reviews
-from runner.web.access import Access
+from runner.web.access import LOGIN, Access
 from runner.web.desk import Desk, desk_of, page
 from runner.web.guard import Guard
 from runner.web.live import Live
@@ -57,6 +57,7 @@ def routes() -> list[BaseRoute]:
         Route("/prompts/{job}", prompts.show),
         Route("/prompts/{job}/{version}", prompts.show_version),
         Route("/login", login),
+        Route("/logout", logout, methods=["POST"]),
         Route("/static/page.css", style),
         Mount("/static", StaticFiles(directory=HERE / "static"), name="static"),
     ]
@@ -110,6 +111,13 @@ async def style(request: Request) -> Response:  # noqa: ARG001 - as every route
 async def login(request: Request) -> Response:
     """Ask for the token."""
     return page(request, "login.html", is_wrong="wrong" in request.query_params)
+
+
+async def logout(request: Request) -> Response:
+    """Forget who signed in, in this browser."""
+    answer = RedirectResponse(LOGIN, 303)
+    answer.delete_cookie(desk_of(request).access.cookie)
+    return answer
 
 
 async def _explained(request: Request, error: Exception) -> Response:

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from runner.config import Settings
 from runner.ledger import Ledger
-from runner.web.access import Access
+from runner.web.access import Access, is_for_strangers
 from runner.web.forms import Form
 from runner.web.live import Live
 
@@ -84,9 +84,11 @@ async def work(task: Callable[[], T]) -> T:
 def page(request: Request, template: str, /, *, status: int = 200, **values: Any) -> Response:
     """A page of the dashboard."""
     desk = desk_of(request)
+    path = request.url.path
     shared: Mapping[str, Any] = {
-        "here": request.url.path,
-        "csrf": desk.access.csrf,
+        "here": path,
+        # strangers see these pages, and are told nothing
+        "csrf": "" if is_for_strangers(path) else desk.access.csrf,
         "home": str(desk.settings.home),
         "notice": desk.notices.take(request.query_params.get("notice", "")),
     }

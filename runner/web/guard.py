@@ -13,10 +13,11 @@ from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runner.web.access import Access
+from runner.web.access import LOGIN, STATIC, Access, is_for_strangers
 from runner.web.forms import Form, FormError, read_form
 
-LOGIN, STATIC, LIVE = "/login", "/static/", "/live"
+LIVE = "/live"
+HEAD_MAX_BYTES = 32_768
 ANSWER_MAX_S = 30.0
 WRONG_TOKEN_S = 0.5  # how long a wrong guess waits
 
@@ -49,7 +50,9 @@ class Guard:
             return
         guarded = _with_headers(send, keeps=scope["path"].startswith(STATIC))
         headers = Headers(scope=scope)
-        refusal = self._foreign(scope, headers) or self._stranger(scope, headers)
+        refusal = (
+            _too_large(scope) or self._foreign(scope, headers) or self._stranger(scope, headers)
+        )
         if refusal is None and scope["method"] == "POST":
             refusal = await self._read_form(scope, receive, headers)
         if refusal is not None:
@@ -76,7 +79,7 @@ class Guard:
     def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
         """The answer to who has not shown the token."""
         path: str = scope["path"]
-        if path == LOGIN or path.startswith(STATIC):
+        if is_for_strangers(path):
             return None
         reads = scope["method"] != "POST"
         if reads and "token" in (query := QueryParams(scope["query_string"])):
@@ -119,6 +122,12 @@ class Guard:
             return answer
         await anyio.sleep(WRONG_TOKEN_S)
         return RedirectResponse(f"{LOGIN}?wrong=1", 303)
+
+
+def _too_large(scope: Scope) -> Response | None:
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    size += sum(len(name) + len(value) for name, value in scope["headers"])
+    return _refused(431, "address and headers are too long") if size > HEAD_MAX_BYTES else None
 
 
 def _is_visit(headers: Headers) -> bool:

@@ -11,9 +11,9 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from runner.errors import UsageError
+from runner.web.guard import HEAD_MAX_BYTES
 from runner.web.live import Live
 
-HEAD_MAX_BYTES = 32_768
 HEAD_MAX_S = 10.0  # from a request's first byte to the end of its headers
 CONNECTIONS_MAX = 100
 STOP_MAX_S = 3
