@@ -110,6 +110,7 @@ class Tab:
 
     async def click(self, selector: str) -> None:
         """Click on the first element of this selector with the mouse, where it stands."""
+        await self.until("document.readyState === 'complete'")
         place = await self.run(
             f"(() => {{ const it = document.querySelector({selector!r}); "
             "it.scrollIntoView({block: 'center'}); const box = it.getBoundingClientRect(); "

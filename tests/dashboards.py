@@ -81,7 +81,7 @@ class Home(World):
         """The id of a call that begins now."""
         return new_id("a", clock_s=lambda: self.tick() / 1e6)
 
-    def states(self) -> dict[str, str]:
+    def where(self) -> dict[str, str]:
         """Where each document is."""
         with self.ledger.snapshot() as connection:
             return dict(connection.exec_driver_sql("SELECT id, state FROM document").all())
@@ -186,7 +186,7 @@ class Dashboard:
     @property
     def token(self) -> str:
         """What signs in."""
-        return urlsplit(self.told["url"]).query.removeprefix("token=")
+        return str(urlsplit(self.told["url"]).query).removeprefix("token=")
 
     def stranger(self) -> Visitor:
         """Somebody who has not signed in."""

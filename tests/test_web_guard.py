@@ -55,7 +55,7 @@ def board(home: Home) -> Iterator[Dashboard]:
 
 def paths(home: Home) -> list[tuple[str, str]]:
     """Every method and address, with ids that are there."""
-    document = next(one for one, state in home.states().items() if state == "review")
+    document = next(one for one, state in home.where().items() if state == "review")
     with home.ledger.snapshot() as connection:
         call = document_calls(connection, document)[0].id
     batch = home.named().id
@@ -84,7 +84,7 @@ def dump(home: Home) -> dict[str, list[object]]:
     """All that a request could have changed."""
     with home.ledger.snapshot() as connection:
         return {
-            table: connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY 1").all()
+            table: list(connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY 1").all())
             for table in ("batch", "document", "record", "review", "event", "budget", "attempt")
         }
 
@@ -143,8 +143,10 @@ def test_a_form_without_our_token_or_origin_is_not_taken(home: Home, board: Dash
             body = urlencode([("csrf", known.csrf)]).encode()
             sent = known.ask("POST", path, body=body, headers=headers | {"Cookie": known.cookie})
             assert sent.status == 403, (path, headers)
-        as_json = known.post(path, **{"Content-Type": "text/plain"})
-        assert as_json.status == 415
+        plain = FORM | {"Content-Type": "text/plain", "Cookie": known.cookie}
+        plain["Origin"] = f"http://127.0.0.1:{board.port}"
+        body = urlencode([("csrf", known.csrf)]).encode()
+        assert known.ask("POST", path, body=body, headers=plain).status == 415
     assert dump(home) == before
 
 

@@ -124,6 +124,8 @@ async def ask_to_retry(request: Request) -> Response:
     desk, params = desk_of(request), request.query_params
     now_us = desk.ledger.clock.us()
     asked = Asked.of(Form([*params.multi_items(), ("seen_us", str(now_us))]))
+    if "chosen" in params and not asked.documents:
+        raise UsageError("no dead letter is chosen: mark some in the list, or retry all of them")
     prompt, models = params.get("prompt", "").strip(), _models(params.get("models", ""))
 
     def price() -> Estimate:
