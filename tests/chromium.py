@@ -128,7 +128,8 @@ class Tab:
 
     async def press(self, key: str) -> None:
         """Press a key."""
-        await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=key[:1])
+        text = "\r" if key == "Enter" else key
+        await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=text)
         await self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     async def picture(self, path: Path) -> None:
