@@ -10,7 +10,6 @@ import json
 import os
 import shlex
 import signal
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +18,7 @@ from runner.budget import day_budget_nusd, nusd_to_usd
 from runner.config import Settings
 from runner.ledger import Ledger
 from runner.ledger.alerts import BUDGET_ALERT, Alert, alerts_due, take_alerts
+from runner.log import Level, log
 
 COMMAND_MAX_S = 10.0
 TRIES = 2
@@ -51,7 +51,7 @@ class Alerts:
         )
         for alert in taken:
             if alert.kind == BUDGET_ALERT:
-                sys.stderr.write(f"runner: {alert.message}\n")
+                log(alert.kind, alert.message, scope=alert.scope, batch=alert.batch)
             if self._command is not None:
                 task = asyncio.create_task(self._tell(self._command, alert))
                 self._telling.add(task)
@@ -69,7 +69,7 @@ class Alerts:
                 trouble = await _run(command, line)
                 if trouble is None:
                     return
-                sys.stderr.write(f"runner: alert command {command!r} {trouble}\n")
+                log("alert_command", f"alert command {command!r} {trouble}", level=Level.ERROR)
 
 
 def alert_line(alert: Alert) -> bytes:

@@ -13,6 +13,7 @@ from runner.servers.local_model import use_local_model
 from runner.servers.resident import Resident
 from runner.servers.simulator import use_simulator
 from runner.servers.valkey import use_valkey
+from runner.stream import Stream
 
 CHECK_EVERY_S = 5.0  # whether a server of this home still answers
 
@@ -20,7 +21,10 @@ _Use = Callable[[Path], AbstractContextManager[Resident]]
 
 
 class Endpoints:
-    """The servers that one process uses; those of the home stop when their last user has left."""
+    """The servers that one process uses; those of the home stop when their last user has left.
+
+    `stream` hears the answer of this process's one call as it comes.
+    """
 
     def __init__(
         self,
@@ -28,13 +32,15 @@ class Endpoints:
         *,
         env: Mapping[str, str] = os.environ,
         monotonic: Callable[[], float] = time.monotonic,
+        stream: Stream | None = None,
     ) -> None:
         self._settings = settings
         self._env = env
         self._in_use = ExitStack()
         self._residents: dict[str, Resident] = {}
         self._starting = asyncio.Lock()
-        self._remote = OpenAIProvider(settings, env=env)
+        self._stream = stream
+        self._remote = OpenAIProvider(settings, env=env, stream=stream)
         self._own: dict[str, tuple[OpenAIProvider, str]] = {}
         self._left: list[OpenAIProvider] = []
         self._checked_s: dict[str, float] = {}
@@ -79,7 +85,9 @@ class Endpoints:
             # a server that was started again listens elsewhere; calls on the old one may still run
             if provider is not None:
                 self._left.append(provider)
-            provider = OpenAIProvider(self._settings, env={}, base_urls={model: url})
+            provider = OpenAIProvider(
+                self._settings, env={}, base_urls={model: url}, stream=self._stream
+            )
             self._own[key] = (provider, url)
         return provider
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import random
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from runner.alerts import Alerts
 from runner.crashpoints import Point, reach
@@ -26,7 +27,9 @@ from runner.ledger.feeding import (
 )
 from runner.ledger.keypauses import end_what_is_over, is_over
 from runner.ledger.outcomes import Finish, Settlement, finish
+from runner.ledger.trying import end_tries_of
 from runner.ledger.workers import (
+    TRYING,
     WorkerRow,
     bury,
     leader_id,
@@ -34,6 +37,7 @@ from runner.ledger.workers import (
     resign,
     take_lead,
 )
+from runner.log import log
 from runner.model import AttemptState, Failure, Fault, Policy
 from runner.queue import ROAD_ERRORS, Road
 from runner.retry import decide, record_attempt, signature
@@ -125,10 +129,10 @@ class Feeder:
 
     async def _look_round(self) -> None:
         me = self._heart.row.id
-        workers = await self._ledger.read_one(living)
+        workers = await self._ledger.read_one(lambda connection: living(connection, trying=True))
         others = [worker for worker in workers if worker.id != me]
         dead = self._judge.dead(others, trust_silence=self._heart.beats_freely)
-        alive = tuple(worker for worker in workers if worker not in dead)
+        alive = tuple(one for one in workers if one not in dead and one.state != TRYING)
         leads = await self._take_or_keep_lead({worker.id for worker in alive})
         self.fleet = Fleet(workers=alive, leads=leads)
         set_back_us = self._ledger.clock.take_set_back_us()
@@ -137,7 +141,7 @@ class Feeder:
                 await self._ledger.write_one(
                     lambda connection: bring_forward(connection, by_us=set_back_us)
                 )
-            spared = [worker for worker in dead if not await self._bury(worker)]
+            spared = [one for one in dead if not await self._bury(one) and one.state != TRYING]
             self.fleet = Fleet(workers=(*alive, *spared), leads=True)
             await self._sweep()
             await self._let_go_on()
@@ -158,15 +162,24 @@ class Feeder:
         # the note of a process on another host cannot be read here: nobody is charged then
         here = worker.host == self._heart.host
         suspect = suspect_of(self._home, worker.pid) if here else None
-        buried = await self._ledger.write_one(
-            lambda connection: bury(connection, worker, suspect=suspect)
-        )
+        now_us = self._now_us()
+
+        def bury_it(connection: Connection) -> bool:
+            buried = bury(connection, worker, suspect=suspect)
+            if buried and worker.state == TRYING:
+                end_tries_of(connection, worker.id, now_us=now_us)
+            return buried
+
+        buried = await self._ledger.write_one(bury_it)
         if buried:
             reach(Point.AFTER_BURY)
             if here:
                 clear_suspect(self._home, worker.pid)
-            sys.stderr.write(
-                f"runner: worker {worker.id} (pid {worker.pid}) is gone; taking over\n"
+            log(
+                "worker_gone",
+                f"worker {worker.id} (pid {worker.pid}) is gone; taking over",
+                gone=worker.id,
+                document_id=suspect,
             )
         return buried
 

@@ -8,11 +8,11 @@ ledger writes it. The one broad catch is `run_turn`, the top of a document's lif
 
 import asyncio
 import random
-import sys
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from runner import secondread
@@ -26,10 +26,11 @@ from runner.lanes import Lane, Lanes
 from runner.ledger import Ledger
 from runner.ledger.calls import split_request
 from runner.ledger.events import note
-from runner.ledger.gate import Claim, Release, claim, release
+from runner.ledger.gate import Claim, Refusal, Release, claim, release
 from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
 from runner.ledger.work import Work, load
 from runner.limiter import Grant, OverLimitError, Postponed
+from runner.log import Level, detail, log
 from runner.model import (
     Again,
     Call,
@@ -39,7 +40,9 @@ from runner.model import (
     Failure,
     Fault,
     Outcome,
+    Purpose,
     RawAnswer,
+    Review,
     Unanswered,
     Unconfirmed,
 )
@@ -50,10 +53,16 @@ from runner.provider import Provider
 from runner.retry import decide, record_attempt, signature
 from runner.settling import settle
 from runner.suspect import Suspect
+from runner.tracing import CALL, LIMITER_WAIT, VALIDATE, Span, Traces, TurnTold
 from runner.validate import validate
 
 CANNOT_LOAD_WAIT_S = 30
 CRASHES_MAX = 2  # the job's own code is not let near such a document again
+
+
+# How a turn ended: with an outcome in the ledger, or with the gate's refusal. None: it did not, and
+# nobody was called; or what it came to could not be written, as the lease was lost meanwhile.
+Ended = Outcome | Refusal | None
 
 
 class ProviderFor(Protocol):
@@ -78,6 +87,8 @@ class Tools:
     worker_id: Callable[[], str]
     on_hindrance: Callable[[str], None]  # what keeps this worker from a document, for `status`
     rng: random.Random
+    streams: bool = False  # answers are to come as they grow
+    traces: Traces | None = None  # who is told of turns that have ended
     clock_s: Callable[[], float] = time.time
     monotonic_ns: Callable[[], int] = time.monotonic_ns
 
@@ -100,6 +111,9 @@ class Turn:
     sent: bool = False  # the request may have left
     received: bool = False  # its answer is here, durable or about to be
     answer: RawAnswer | None = None  # durable
+    ended: Ended = None
+    settlement: Settlement | None = None
+    steps: list[Span] = field(default_factory=list)  # for a trace
 
 
 class Pipeline:
@@ -110,8 +124,8 @@ class Pipeline:
         self._day_limit_nusd = day_budget_nusd(tools.settings)
         self.calling: set[Ticket] = set()
 
-    async def run_turn(self, ticket: Ticket) -> None:
-        """Take one document through one turn; a stale ticket is passed over.
+    async def run_turn(self, ticket: Ticket) -> Ended:
+        """Take one document through one turn, and say how it ended; a stale ticket is passed over.
 
         Cancelled before the gate, the document is released; cancelled during the call, the call
         counts as possibly paid. Any other exception is a bug: it is written down and the document
@@ -122,13 +136,13 @@ class Pipeline:
             work = await self._tools.ledger.read(load, ticket)
         except asyncio.CancelledError:
             await self._release(ticket)
-            return
+            return None
         if work is None:
-            return
+            return None
         pinned = self._pin(work)
         if pinned is None:
             await self._release(ticket, wait_s=CANNOT_LOAD_WAIT_S)
-            return
+            return None
         turn = Turn(work, pinned, self._tools.monotonic_ns(), _model_of(work, pinned))
         try:
             await self._take(turn)
@@ -138,6 +152,8 @@ class Pipeline:
             await self._end_by_bug(turn, error)
         finally:
             self.calling.discard(ticket)
+            self._trace(turn)
+        return turn.ended
 
     # ------------------------------------------------------------ the straight line
 
@@ -159,9 +175,10 @@ class Pipeline:
         lane = self._lane(turn)
         assert lane is not None, "its provider was found"
         try:
-            paced = await self._tools.pacer.acquire(
-                lane, prepared, job=turn.work.job, retry=turn.work.repeats
-            )
+            with self._timed(turn, LIMITER_WAIT):
+                paced = await self._tools.pacer.acquire(
+                    lane, prepared, job=turn.work.job, retry=turn.work.repeats
+                )
         except OverLimitError as error:
             await self._finish(turn, Dead(DeadReason.OVER_RATE_LIMIT, _too_long(str(error))))
             return
@@ -181,9 +198,10 @@ class Pipeline:
         await self._tools.pacer.until_start(paced)
         reach(Point.BEFORE_SEND)
         turn.sent = True
-        answer = await provider.call(
-            Call(turn.attempt_id, prepared.model, prepared.body, prepared.deadline_s)
-        )
+        with self._timed(turn, CALL):
+            answer = await provider.call(
+                Call(turn.attempt_id, prepared.model, prepared.body, prepared.deadline_s)
+            )
         match answer:
             case Unanswered():
                 failure = await self._tools.pacer.hear_nothing(paced, answer)
@@ -211,7 +229,8 @@ class Pipeline:
 
     async def _judge(self, turn: Turn, reading: Reading) -> None:
         began_ns = self._tools.monotonic_ns()
-        verdict = self._verdict(turn, reading)
+        with self._timed(turn, VALIDATE):
+            verdict = self._verdict(turn, reading)
         parse_us = (self._tools.monotonic_ns() - began_ns) // 1000
         await self._conclude(turn, verdict, reading=reading, parse_us=parse_us)
 
@@ -255,6 +274,7 @@ class Pipeline:
                 reask=turn.work.reask,
                 settings=self._tools.settings,
                 prices=self._tools.prices,
+                streams=self._tools.streams,
             )
 
     def _over_ceiling(self, turn: Turn, prepared: Prepared) -> Failure | None:
@@ -338,6 +358,8 @@ class Pipeline:
         if refusal is None:
             turn.lease_token = token
             self.calling.add(turn.work.ticket)
+        else:
+            turn.ended = refusal
         return refusal is None
 
     async def _store(self, turn: Turn, answer: RawAnswer) -> bool:
@@ -389,7 +411,14 @@ class Pipeline:
         where = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in reversed(frames))
         message = f"{type(error).__name__} at {where[:200]}"
         document_id = turn.work.ticket.document_id
-        sys.stderr.write(f"runner: internal error on {document_id}: {message}\n")
+        log(
+            "internal_error",
+            f"internal error on {document_id}: {message}",
+            level=Level.ERROR,
+            document_id=document_id,
+            batch_id=turn.work.batch_id,
+            attempt_id=turn.attempt_id,
+        )
         now_us = self._tools.now_us()
         await self._tools.ledger.write_one(
             lambda connection: note(
@@ -449,7 +478,8 @@ class Pipeline:
         """What the attempt cost; None when nothing was called, or when it will be read again."""
         if turn.lease_token is None or turn.attempt_id is None:
             return None
-        if turn.answer is not None and reading is None and isinstance(outcome, Again):
+        reads_again = isinstance(outcome, Again) and turn.work.purpose is not Purpose.TRY
+        if turn.answer is not None and reading is None and reads_again:
             return None  # our own bug while reading: the paid answer stays for the next turn
         if reading is None and turn.answer is not None:
             reading = read_answer(turn.answer)
@@ -478,7 +508,7 @@ class Pipeline:
         failure = None if isinstance(outcome, Done | Unconfirmed) else outcome.failure
         first = turn.work.first
         reach(Point.BEFORE_RECORD)
-        await self._tools.ledger.write(
+        written = await self._tools.ledger.write(
             finish,
             Finish(
                 ticket=turn.work.ticket,
@@ -495,7 +525,47 @@ class Pipeline:
                 audit_percent=self._tools.settings.audit_percent(turn.pinned.job.audit_percent),
             ),
         )
+        if written:
+            turn.ended, turn.settlement = outcome, settlement
+            _tell(turn, outcome, settlement)
         reach(Point.AFTER_RECORD)
+
+    @contextmanager
+    def _timed(self, turn: Turn, step: str) -> Iterator[None]:
+        began_ns = self._tools.monotonic_ns()
+        try:
+            yield
+        finally:
+            turn.steps.append(Span(step, began_ns, self._tools.monotonic_ns()))
+
+    def _trace(self, turn: Turn) -> None:
+        if self._tools.traces is None:
+            return
+        lane, ended, settlement = self._lane(turn), turn.ended, turn.settlement
+        usage = None if settlement is None else settlement.usage
+        failure = getattr(ended, "failure", None)
+        self._tools.traces.tell(
+            TurnTold(
+                began_ns=turn.started_ns,
+                ended_ns=self._tools.monotonic_ns(),
+                steps=turn.steps,
+                document_id=turn.work.ticket.document_id,
+                batch_id=turn.work.batch_id,
+                job=turn.work.job,
+                prompt_id=turn.pinned.prompt_id,
+                worker_id=self._tools.worker_id(),
+                outcome="released" if ended is None else type(ended).__name__.lower(),
+                model=turn.model,
+                server=None if lane is None else lane.server,
+                attempt_id=turn.attempt_id,
+                status=None if turn.answer is None else turn.answer.status,
+                fault=None if failure is None else failure.fault,
+                input_tokens=None if usage is None else usage.input_tokens,
+                cached_tokens=None if usage is None else usage.cached_tokens,
+                output_tokens=None if usage is None else usage.output_tokens,
+                cost_nusd=None if settlement is None else settlement.cost_nusd,
+            )
+        )
 
     def _lane(self, turn: Turn) -> Lane | None:
         """Whose pause concerns this turn; none when its model has no address to call."""
@@ -515,6 +585,27 @@ def _poison(work: Work) -> Failure | None:
         return None
     why = f"{work.history.crashes} workers died while they rendered or checked it"
     return Failure(Fault.POISON, why)
+
+
+def _tell(turn: Turn, outcome: Outcome, settlement: Settlement | None) -> None:
+    """Log how a turn ended, without the failure's message: it may quote the answer."""
+    failure = None if isinstance(outcome, Done | Unconfirmed) else outcome.failure
+    ended_badly = isinstance(outcome, Dead | Review)
+    detail(
+        "turn_ended",
+        f"{turn.work.ticket.document_id}: {type(outcome).__name__.lower()}",
+        level=Level.WARNING if ended_badly else Level.INFO,
+        document_id=turn.work.ticket.document_id,
+        batch_id=turn.work.batch_id,
+        job=turn.work.job,
+        attempt_id=turn.attempt_id,
+        model=turn.model,
+        outcome=type(outcome).__name__.lower(),
+        fault=None if failure is None else failure.fault,
+        reason=outcome.reason if isinstance(outcome, Dead | Review) else None,
+        cost_nusd=None if settlement is None else settlement.cost_nusd,
+        total_us=None if settlement is None else settlement.total_us,
+    )
 
 
 def _too_long(message: str) -> Failure:

@@ -40,10 +40,12 @@ def prepare(
     reask: Sequence[FieldError],
     settings: Settings,
     prices: PriceList,
+    streams: bool = False,
 ) -> Prepared:
     """Build the next call of a document from its text and history.
 
-    Raises JobError when the prompt cannot be rendered.
+    `streams`: its answer is to come as it grows. Raises JobError when the prompt cannot be
+    rendered.
     """
     model = pinned.models[min(history.ladder_step, len(pinned.models) - 1)]
     served = settings.model(model)
@@ -64,6 +66,7 @@ def prepare(
         ),
         max_output_tokens=output_max,
         reask=reask,
+        streams=streams,
     )
     input_tokens = estimate(rendered.user, model=api_model) + _constant_tokens(
         rendered.system, to_json(pinned.schema), model=api_model

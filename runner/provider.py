@@ -16,6 +16,7 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 from runner.config import LOOPBACK_HOSTS, Settings
 from runner.errors import ConfigError
 from runner.model import Call, Fault, RawAnswer, Unanswered
+from runner.stream import Stream
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_CONNECTIONS = 1_000
@@ -61,6 +62,8 @@ class OpenAIProvider:
     Retries nothing and follows no redirect: a key reaches the host it was configured for and no
     other. Keys are read from `env`, under the name that each model's settings give. `base_urls`
     names, per model, a server on this machine that the runner itself has started: it gets no key.
+    `stream` hears the answer as it comes; what is handed back then is the completion that its
+    events come to.
     """
 
     def __init__(
@@ -69,8 +72,10 @@ class OpenAIProvider:
         *,
         env: Mapping[str, str],
         base_urls: Mapping[str, str] | None = None,
+        stream: Stream | None = None,
     ) -> None:
         self._settings = settings
+        self._stream = stream
         self._env = env
         self._base_urls = dict(base_urls or {})
         self._links: dict[str, _Link] = {}
@@ -90,6 +95,8 @@ class OpenAIProvider:
         """
         link = self._link(call.model)
         begun_ns = time.perf_counter_ns()
+        if self._stream is not None:
+            self._stream.begin()
         try:
             async with asyncio.timeout(call.deadline_s):
                 response = await _post(link.client, call)
@@ -101,9 +108,10 @@ class OpenAIProvider:
                 message = f"no connection to {link.host}: {error.__cause__}; nothing was sent"
                 return Unanswered(Fault.NOT_SENT, message, _since_us(begun_ns))
             return _ambiguous(f"no answer from {link.host}: {error.__cause__}", begun_ns)
+        body = response.content if self._stream is None else self._stream.end(response.content)
         return RawAnswer(
             status=response.status_code,
-            body=link.blot(response.content),
+            body=link.blot(body),
             headers={
                 name: link.blot(value.encode()).decode() for name, value in response.headers.items()
             },
@@ -122,7 +130,7 @@ class OpenAIProvider:
             base_url, key = self._address(model)
             client = self._clients.get((base_url, key))
             if client is None:
-                client = self._clients[base_url, key] = _client(base_url, key)
+                client = self._clients[base_url, key] = _client(base_url, key, self._stream)
             secret = key.encode() if len(key) >= SECRET_MIN_CHARS else b""
             link = self._links[model] = _Link(client, urlsplit(base_url).hostname or "", secret)
         return link
@@ -178,8 +186,9 @@ class _Transport(httpx2.AsyncBaseTransport):
     cookies. The session is made at the first call, inside the event loop that will use it.
     """
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, stream: Stream | None) -> None:
         self._base_url = base_url
+        self._stream = stream
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -196,7 +205,7 @@ class _Transport(httpx2.AsyncBaseTransport):
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(connect=connect_s, sock_connect=connect_s),
             ) as answer:
-                body = await _read_bounded(answer.content)
+                body = await _read_bounded(answer.content, self._stream)
                 headers = [pair for pair in answer.headers.items() if _is_kept(pair[0])]
                 stream = httpx2.ByteStream(body)  # `content=` would add a header
                 return httpx2.Response(answer.status, headers=headers, stream=stream)
@@ -211,8 +220,8 @@ class _Transport(httpx2.AsyncBaseTransport):
             await self._session.close()
 
 
-def _client(base_url: str, key: str) -> AsyncOpenAI:
-    http = httpx2.AsyncClient(transport=_Transport(base_url), follow_redirects=False)
+def _client(base_url: str, key: str, stream: Stream | None) -> AsyncOpenAI:
+    http = httpx2.AsyncClient(transport=_Transport(base_url, stream), follow_redirects=False)
     return AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0, http_client=http)
 
 
@@ -261,7 +270,7 @@ def _payload(body: bytes) -> bytes | io.BytesIO:
     return body if len(body) <= IN_ONE_PIECE_BYTES else io.BytesIO(body)
 
 
-async def _read_bounded(content: aiohttp.StreamReader) -> bytes:
+async def _read_bounded(content: aiohttp.StreamReader, stream: Stream | None) -> bytes:
     pieces: list[bytes] = []
     size = 0
     while piece := await content.readany():
@@ -269,6 +278,8 @@ async def _read_bounded(content: aiohttp.StreamReader) -> bytes:
         size += len(piece)
         if size > MAX_ANSWER_BYTES:
             raise httpx2.ReadError(f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
+        if stream is not None and not stream.hear(piece):
+            break  # it has said its last word: some servers keep the line open
     return b"".join(pieces)
 
 

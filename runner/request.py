@@ -28,6 +28,7 @@ def build_body(
     parameters: Parameters,
     max_output_tokens: int,
     reask: Sequence[FieldError],
+    streams: bool = False,
 ) -> bytes:
     """Return the JSON bytes to send.
 
@@ -35,7 +36,7 @@ def build_body(
     (`structured_output` is not json_schema) it stands at the end of the system message. Errors in
     `reask` follow the document in the user message: the beginning stays equal, for the provider's
     prompt cache. `max_output_tokens` is the limit of this call; `parameters.max_output_tokens` is
-    not looked at.
+    not looked at. `streams`: the answer is to come as server-sent events, its usage with it.
     """
     head, tail = _around_user(
         api_model=api_model,
@@ -45,6 +46,7 @@ def build_body(
         structured_output=structured_output,
         parameters=parameters,
         max_output_tokens=max_output_tokens,
+        streams=streams,
     )
     user = f"{rendered.user}\n\n{render_reask(reask)}" if reask else rendered.user
     return b"".join((head, to_json(user), tail))
@@ -61,9 +63,12 @@ def _around_user(
     structured_output: StructuredOutput,
     parameters: Parameters,
     max_output_tokens: int,
+    streams: bool,
 ) -> tuple[bytes, bytes]:
     rest: dict[str, Any] = parameters.model_dump(exclude_none=True, exclude={"max_output_tokens"})
     rest["max_completion_tokens"] = max_output_tokens
+    if streams:
+        rest |= {"stream": True, "stream_options": {"include_usage": True}}
     match structured_output:
         case "json_schema":
             # put in as bytes: parsing and writing it again could only change it

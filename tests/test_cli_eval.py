@@ -9,7 +9,7 @@ import pytest
 from runner.cli.exits import Exit
 from runner.cli.shapes.evals import EvalShape
 from runner.promptlock import read_lock
-from tests.goldjobs import make_gold_job
+from scripts.benchmarks.goldjobs import make_gold_job
 from tests.roads import Road
 
 DOCUMENTS = 30

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from runner.cli import shapes
 from runner.cli.exits import Exit
-from runner.ledger.calls import CallFilter, list_calls
+from runner.ledger.callfilters import CallFilter
+from runner.ledger.calls import list_calls
 from runner.ledger.keypauses import pause_key
 from runner.ledger.money import day_scope
 from runner.ledger.pausing import pause_batch

@@ -32,7 +32,7 @@ from runner.model import (
 from runner.outages import Outages
 from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
-from runner.pipeline import Pipeline, Tools
+from runner.pipeline import Ended, Pipeline, Tools
 from runner.provider import Provider
 from runner.servers.valkey import use_valkey
 from runner.suspect import Suspect
@@ -93,7 +93,7 @@ class Sky:
     limiter: Limiter
     outages: Outages
     slots: int
-    running: set["asyncio.Task[None]"] = field(default_factory=set)
+    running: set["asyncio.Task[Ended]"] = field(default_factory=set)
 
     async def live(self, until: Callable[[], bool]) -> None:
         """Feed and run turns until it is time to stop; turns under way finish."""

@@ -21,6 +21,7 @@ from runner.lanes import Lanes
 from runner.ledger.calls import events
 from runner.ledger.control import cancel_batch, resume_batch
 from runner.ledger.deadletters import retry_dead
+from runner.ledger.gate import Refusal
 from runner.ledger.money import day_scope
 from runner.ledger.outcomes import store_answers
 from runner.ledger.submission import Batch
@@ -29,18 +30,22 @@ from runner.ledger.workers import WorkerRow
 from runner.limiter import Limiter
 from runner.limiter.process import ProcessLimiter
 from runner.model import (
+    Again,
     AttemptState,
     BatchState,
     Call,
+    Dead,
     DocumentState,
+    Done,
     Fault,
     History,
+    Purpose,
     RawAnswer,
     Unanswered,
 )
 from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
-from runner.pipeline import Pipeline, Tools
+from runner.pipeline import Ended, Pipeline, Tools
 from runner.prepare import prepare
 from runner.provider import Provider
 from runner.suspect import Suspect
@@ -396,6 +401,33 @@ async def test_a_bug_that_stays_ends_the_document_with_its_cost_after_one_call(
     assert road.world.money(road.batch) == (0, CALL_NUSD, 0)
 
 
+async def test_a_bug_in_a_check_of_what_is_only_tried_is_settled_at_once(
+    road_of: RoadMaker,
+) -> None:
+    road = road_of(answer(), purpose=Purpose.TRY)
+    (road.job / "broken").touch()
+    (ticket,) = road.tickets()
+    ended = await road.pipeline.run_turn(ticket)
+    assert isinstance(ended, Again)
+    row, (attempt,) = road.row(), road.attempts()
+    assert (row.state, row.reason) == (DocumentState.CANCELLED, Fault.INTERNAL_ERROR)
+    assert (attempt.state, attempt.cost_nusd) == (AttemptState.CONCLUDED, CALL_NUSD)
+
+
+async def test_a_turn_says_how_it_ended(road_of: RoadMaker) -> None:
+    road = road_of(answer(), refusal(400), texts=("one", "two"))
+    first, second = road.tickets()
+    assert isinstance(await road.pipeline.run_turn(first), Done)
+    assert isinstance(await road.pipeline.run_turn(second), Dead)
+    assert await road.pipeline.run_turn(first) is None
+
+
+async def test_a_turn_that_the_gate_refused_says_why(road_of: RoadMaker) -> None:
+    road = road_of(answer(), budget_nusd=1)
+    (ticket,) = road.tickets()
+    assert await road.pipeline.run_turn(ticket) is Refusal.BUDGET_SPENT
+
+
 async def test_a_bug_of_a_provider_counts_the_call_as_possibly_paid(road_of: RoadMaker) -> None:
     road = road_of(ValueError("bug"), answer())
     row = await road.turn()
@@ -429,7 +461,7 @@ async def test_a_spent_budget_pauses_before_the_call_and_gives_the_rate_back(
 
 
 @asynccontextmanager
-async def running(road: Road) -> AsyncIterator["asyncio.Task[None]"]:
+async def running(road: Road) -> AsyncIterator["asyncio.Task[Ended]"]:
     """The turn of the one document, as the task that a worker cancels."""
     (ticket,) = road.tickets()
     task = asyncio.create_task(road.pipeline.run_turn(ticket))

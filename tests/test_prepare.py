@@ -32,6 +32,7 @@ def prepared(
     *,
     history: History = History(),  # noqa: B008 - frozen
     reask: tuple[FieldError, ...] = (),
+    streams: bool = False,
     **models: ModelSettings,
 ) -> Prepared:
     settings = Settings(home=Path("nowhere"), models={"small": PRICED, "large": PRICED} | models)
@@ -42,6 +43,7 @@ def prepared(
         reask=reask,
         settings=settings,
         prices=PriceList(settings),
+        streams=streams,
     )
 
 
@@ -52,6 +54,12 @@ def body_of(call: Prepared) -> Any:
 def test_the_same_document_always_gives_the_same_bytes(pinned: Pinned) -> None:
     assert prepared(pinned).body == prepared(pinned).body
     assert b"Total: 5" in prepared(pinned).body
+
+
+def test_a_streamed_call_asks_for_the_same_and_for_its_answer_as_it_grows(pinned: Pinned) -> None:
+    streamed = body_of(prepared(pinned, streams=True))
+    asked = {"stream": True, "stream_options": {"include_usage": True}}
+    assert streamed == body_of(prepared(pinned)) | asked
 
 
 def test_the_first_model_is_asked_first_and_the_ladder_ends_at_its_last(pinned: Pinned) -> None:

@@ -15,9 +15,11 @@ __all__ = ["command_line", "main"]
 
 _TABLE = {
     "run": ("runner.cli.run", "run", "Do a whole job: submit, work, wait, export, sum up."),
+    "try": ("runner.cli.trying", "try_", "One document, asked for once, field by field."),
     "submit": ("runner.cli.submit", "submit", "Put documents into the queue, and nothing else."),
     "work": ("runner.cli.work", "work", "Work on the queue until told to stop."),
     "status": ("runner.cli.status", "status", "Queue depth, progress, spend and workers."),
+    "metrics": ("runner.cli.metrics", "metrics", "Metrics for Prometheus, and rules for them."),
     "results": ("runner.cli.results", "results", "Write a batch's results to a file."),
     "show": ("runner.cli.show", "show", "Everything about one document."),
     "dead": ("runner.cli.dead", "dead", "Dead letters: list, show, retry, purge, export."),
@@ -27,7 +29,9 @@ _TABLE = {
         "Records that wait for a person: list, decide, sample, estimate.",
     ),
     "batch": ("runner.cli.batch", "batch", "Batches: list, pause, resume, cancel."),
-    "calls": ("runner.cli.calls", "calls", "Provider calls: list, show, trace."),
+    "calls": ("runner.cli.calls", "calls", "Provider calls: list, show, search, trace."),
+    "prune": ("runner.cli.prune", "prune", "Drop the bodies of documents that ended long ago."),
+    "erase": ("runner.cli.erase", "erase", "Remove a content's text and answers everywhere."),
     "web": ("runner.cli.web", "web", "The dashboard, for browsers on this machine."),
     "audit": ("runner.cli.audit", "audit", "Check that all documents and money add up."),
     "doctor": ("runner.cli.doctor", "doctor", "Check that this machine and its settings can run."),

@@ -34,11 +34,11 @@ from runner.ledger.deadletters import (
     DeadLetter,
     group_dead,
     list_dead,
-    purge_dead,
 )
-from runner.model import DocumentState
+from runner.model import DeadReason, DocumentState
 from runner.pinned import PinnedJobs
 from runner.pricing import Estimate, price_retry
+from runner.retention import purge as purge_texts
 
 _HERE = "runner.cli.dead"
 
@@ -206,6 +206,7 @@ def retry(
     with session.ledger() as ledger:
         wanted = _filter(ledger, filters, documents)
         letters = _letters(ledger, wanted)
+        _refuse_erased(letters, documents)
         estimate = price_retry(session.settings, ledger, letters, prompt=prompt, models=models)
         _tell_estimate(estimate)
         retried: list[str] = []
@@ -221,6 +222,16 @@ def retry(
         if retried:
             tell_paused(ledger, (letter.batch_name for letter in letters))
             tell_if_idle(ledger)
+
+
+def _refuse_erased(letters: Sequence[DeadLetter], documents: Sequence[str]) -> None:
+    """Those that are named one by one are told; a filter passes them over, as all without text."""
+    for letter in letters:
+        if documents and letter.reason == DeadReason.ERASED:
+            raise UsageError(
+                f"document {letter.document_id} was {letter.message}: there is nothing to send "
+                "again; submit its file anew, in another batch, if that may be"
+            )
 
 
 def _tell_estimate(estimate: Estimate) -> None:
@@ -264,9 +275,8 @@ def purge(session: Session, /, *, yes: bool, as_json: bool, **filters: Any) -> N
         if letters:
             count = several(len(letters), "dead letter")
             confirm(f"drop the texts of {count}? They cannot be retried then.", yes=yes)
-            with ledger.transaction() as connection:
-                ids = [one.document_id for one in letters]
-                purged = purge_dead(connection, ids, now_us=ledger.clock.us())
+            ids = [one.document_id for one in letters]
+            purged = purge_texts(ledger, session.settings.home, ids)
     if as_json:
         say_json(PurgedShape(purged=purged))
     else:

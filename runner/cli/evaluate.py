@@ -19,8 +19,9 @@ from runner.cli.terminal import plain, say_json, talk
 from runner.cli.watch import Ending, ReadAlready
 from runner.cli.wording import several
 from runner.cli.working import EXIT_OF, MAX_WAIT_S, Workers, interrupts_told, work_on
+from runner.evalreport import Report, conclude
 from runner.evals.verdicts import Floor, Verdict
-from runner.evaluation import Asked, Evaluation, Report, conclude, gold_sources, plan_evaluation
+from runner.evaluation import Asked, Evaluation, gold_sources, plan_evaluation
 from runner.files import write_text
 from runner.keys import new_id
 from runner.ledger import Ledger

@@ -19,7 +19,7 @@ MEANINGS = {
     Exit.DONE: "all done",
     Exit.FAILED: "failed; the message says why",
     Exit.USAGE: "not as asked; nothing was changed",
-    Exit.UNFINISHED: "finished, with dead letters or reviews",
+    Exit.UNFINISHED: "finished, with dead letters or reviews; a try: without a record",
     Exit.UNBALANCED: "the ledger does not balance",
     Exit.PAUSED: "paused (budget, key, or nothing finished for --max-wait)",
     Exit.INTERRUPTED: "interrupted; the message has the command that goes on",

@@ -12,6 +12,7 @@ __all__ = ["duration", "several"]  # what pages say in the same words
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _AGO = re.compile(r"(\d+)\s*([smhdw])")
+_AGE = re.compile(r"(\d+[smhdw]\s*)+")
 
 
 def stuck_words(pid: int, *, after_s: float) -> str:
@@ -37,10 +38,18 @@ def short_time(at: str) -> str:
     return at[:19].replace("T", " ")
 
 
-def since_us(text: str, *, now_us: int) -> int:
+def size(count: int) -> str:
+    """Bytes as people read them: `734 bytes`, `12.3 MB`."""
+    for unit_bytes, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit_bytes:
+            return f"{count / unit_bytes:.1f} {name}"
+    return several(count, "byte")
+
+
+def since_us(text: str, *, now_us: int, option: str = "--since") -> int:
     """The time that `--since` means: `90s`, `30m`, `2h`, `3d`, `1w` ago, or an ISO date or time.
 
-    UTC unless it says otherwise. Raises UsageError for anything else.
+    UTC unless it says otherwise. Raises UsageError for anything else, naming the option.
     """
     if ago := _AGO.fullmatch(text.strip().lower()):
         return now_us - int(ago[1]) * _UNITS_S[ago[2]] * 1_000_000
@@ -48,7 +57,15 @@ def since_us(text: str, *, now_us: int) -> int:
         at = datetime.fromisoformat(text.strip())
     except ValueError as error:
         raise UsageError(
-            f"--since {text!r} is no time: give an age such as 30m, 2h or 3d, "
+            f"{option} {text!r} is no time: give an age such as 30m, 2h or 3d, "
             "or a date such as 2026-11-23 or 2026-11-23T08:00"
         ) from error
     return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
+
+
+def age_us(text: str, *, option: str) -> int:
+    """An age such as `90d`, `12h`, `30m` or `1d 12h`. Raises UsageError, naming the option."""
+    written = text.strip().lower()
+    if not _AGE.fullmatch(written):
+        raise UsageError(f"{option} {text!r} is no age: give one such as 90d, 12h, 30m or 1d12h")
+    return sum(int(number) * _UNITS_S[unit] for number, unit in _AGO.findall(written)) * 1_000_000

@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from sqlalchemy import Connection, Select, select
 
 from runner.ledger import blobs
+from runner.ledger.callfilters import CallFilter, conditions
 from runner.ledger.evidence import read_evidence
 from runner.ledger.tables import attempt, batch, document, event, record, source
 from runner.model import Evidence
@@ -79,6 +80,7 @@ class DocumentView:
     created_us: int
     due_us: int
     finished_us: int | None
+    pruned_us: int | None  # when its text, requests and answers were dropped for age
     sources: tuple[str, ...]
     text: str | None
     data: Any
@@ -88,27 +90,18 @@ class DocumentView:
     prompt_id: str | None  # of the record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallFilter:
-    """Which attempts to list."""
-
-    batch_id: str | None = None
-    document_id: str | None = None
-    model: str | None = None
-    fault: str | None = None
-    limit: int = 50
-
-
 def _rows(connection: Connection, query: Select[Any]) -> list[AttemptRow]:
     return [AttemptRow(**row) for row in connection.execute(query).mappings()]
 
 
 def list_calls(connection: Connection, wanted: CallFilter) -> list[AttemptRow]:
     """The newest attempts first (attempt ids sort by time of birth)."""
-    query = select(*_ROW_COLUMNS).order_by(attempt.c.id.desc()).limit(wanted.limit)
-    for name in ("batch_id", "document_id", "model", "fault"):
-        if (value := getattr(wanted, name)) is not None:
-            query = query.where(attempt.c[name] == value)
+    query = (
+        select(*_ROW_COLUMNS)
+        .where(*conditions(connection, wanted))
+        .order_by(attempt.c.id.desc())
+        .limit(wanted.limit)
+    )
     return _rows(connection, query)
 
 
@@ -116,6 +109,15 @@ def find_call(connection: Connection, attempt_id: str) -> AttemptRow | None:
     """One attempt."""
     found = _rows(connection, select(*_ROW_COLUMNS).where(attempt.c.id == attempt_id))
     return found[0] if found else None
+
+
+def record_of_call(connection: Connection, attempt_id: str) -> str | None:
+    """The data that this call gave its document, as JSON; None when it gave none."""
+    return connection.execute(
+        select(record.c.data_json)
+        .join(attempt, attempt.c.document_id == record.c.document_id)
+        .where(attempt.c.id == attempt_id, record.c.attempt_id == attempt_id)
+    ).scalar()
 
 
 def document_calls(connection: Connection, document_id: str) -> list[AttemptRow]:

@@ -7,8 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select, update
 
-from runner.ledger.dialect import chunks
+from runner.ledger.blobs import REMOVAL
+from runner.ledger.dialect import chunks, one_at_a_time
 from runner.ledger.events import note, note_documents
+from runner.ledger.sweeping import list_unwanted
 from runner.ledger.tables import batch, document, source
 from runner.model import BatchState, DeadReason, DocumentState
 
@@ -194,13 +196,23 @@ def retry_dead(
 
 
 def purge_dead(connection: Connection, ids: Iterable[str], *, now_us: int) -> int:
-    """Drop the text of these dead letters; their rows, costs and reasons stay. How many were."""
+    """Let go of the text of these dead letters; rows, costs and reasons stay. How many are.
+
+    The next sweep drops the texts that nothing else refers to.
+    """
     purged = 0
+    one_at_a_time(connection, REMOVAL)
     for some in chunks(ids):
+        meant = (document.c.id.in_(some), document.c.state == DocumentState.DEAD)
+        digests = connection.execute(select(document.c.text_digest).where(*meant)).scalars()
+        list_unwanted(connection, list(digests))
         purged += connection.execute(
             update(document)
-            .where(document.c.id.in_(some), document.c.state == DocumentState.DEAD)
-            .values(text_digest=None)
+            .where(*meant)
+            .values(
+                former_digest=func.coalesce(document.c.text_digest, document.c.former_digest),
+                text_digest=None,
+            )
         ).rowcount
     note(connection, "dead_purged", f"{purged} dead letters purged", now_us=now_us)
     return purged

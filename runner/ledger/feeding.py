@@ -154,6 +154,7 @@ def _due_of_kind(
                 document.c.state == DocumentState.QUEUED,
                 document.c.tried.is_(tried),
                 document.c.due_us <= now_us,
+                document.c.worker_id.is_(None),  # else a process tries it by itself
             )
             .order_by(document.c.due_us, document.c.position)
             .limit(page)
@@ -200,7 +201,9 @@ def _leads(connection: Connection, worker_id: str) -> bool:
 def ready_tickets(connection: Connection) -> list[Ticket]:
     """Every document whose id should be on the road."""
     rows = connection.execute(
-        select(document.c.id, document.c.turn).where(document.c.state == DocumentState.READY)
+        select(document.c.id, document.c.turn).where(
+            document.c.state == DocumentState.READY, document.c.worker_id.is_(None)
+        )
     )
     return [Ticket(row.id, row.turn) for row in rows]
 

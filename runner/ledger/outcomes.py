@@ -173,7 +173,11 @@ def _write_ends(connection: Connection, kept: Sequence[Finish], rows: Mapping[st
     ended = [(rows[one.ticket.document_id], one) for one in kept]
     note_configuration_faults(
         connection,
-        [Ended(row.id, row.batch_id, one.outcome, one.lane) for row, one in ended],
+        [
+            Ended(row.id, row.batch_id, one.outcome, one.lane)
+            for row, one in ended
+            if row.purpose != Purpose.TRY  # it leaves nothing that a pause could spare
+        ],
         {row.batch_id: Suspicion.of_batch(row) for row, _ in ended},
         now_us=now_us,
     )
@@ -338,11 +342,18 @@ def _document_values(one: Finish, row: Any, attempts: Mapping[str, Any]) -> dict
         )
         values["cost_known"] = row.cost_known and known
     values |= _values_of_outcome(one, row)
-    if row.batch_state == BatchState.CANCELLED and not _reads_again(one):
+    if _is_cancelled(one, row):
         values |= {"state": DocumentState.CANCELLED, "finished_us": one.now_us}
     return {"key": one.ticket.document_id} | {
         f"new_{name}": value for name, value in values.items()
     }
+
+
+def _is_cancelled(one: Finish, row: Any) -> bool:
+    """Whether its batch was, or it was only tried: then nobody waits for another call."""
+    if row.batch_state == BatchState.CANCELLED:
+        return not _reads_again(one)
+    return row.purpose == Purpose.TRY and isinstance(one.outcome, Again)
 
 
 def _reads_again(one: Finish) -> bool:

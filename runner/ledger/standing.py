@@ -11,7 +11,7 @@ from runner.ledger.pausing import held_by_past_days
 from runner.ledger.submission import Batch, batch_from_row
 from runner.ledger.tables import attempt, batch, budget, document, source
 from runner.ledger.workers import WorkerRow, living
-from runner.model import OPEN_STATES, AttemptState, BatchState, DocumentState
+from runner.model import OPEN_STATES, AttemptState, BatchState, DocumentState, Purpose
 
 _CALLED = [state for state in AttemptState if state is not AttemptState.NOT_SENT]
 
@@ -151,8 +151,9 @@ def waiting_batches(connection: Connection) -> Iterator[str]:
 
 
 def all_batches(connection: Connection, *, limit: int) -> list[Batch]:
-    """The newest batches first."""
-    rows = connection.execute(select(batch).order_by(batch.c.id.desc()).limit(limit))
+    """The newest runs first; what was only tried or evaluated is left out."""
+    runs = select(batch).where(batch.c.purpose == Purpose.RUN)
+    rows = connection.execute(runs.order_by(batch.c.id.desc()).limit(limit))
     return [batch_from_row(row) for row in rows]
 
 

@@ -19,6 +19,7 @@ from runner.model import (
     FieldError,
     FirstRead,
     History,
+    Purpose,
     RawAnswer,
 )
 
@@ -56,6 +57,7 @@ class Work:
     stored: StoredAnswer | None = None
     second: SecondPin | None = None  # what its batch pinned
     first: FirstRead | None = None  # what this turn is to confirm
+    purpose: Purpose = Purpose.RUN
 
     @property
     def repeats(self) -> bool:
@@ -85,6 +87,7 @@ def load(connection: Connection, tickets: Sequence[Ticket]) -> list[Work | None]
                 batch.c.models_json.label("batch_models_json"),
                 batch.c.second_read_json,
                 batch.c.simulated,
+                batch.c.purpose,
             )
             .join(batch, batch.c.id == document.c.batch_id)
             .where(document.c.id.in_(ids), document.c.state == DocumentState.READY)
@@ -151,6 +154,7 @@ def _work(
         stored=stored,
         second=second,
         first=first,
+        purpose=Purpose(row.purpose),
     )
 
 

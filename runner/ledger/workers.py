@@ -11,6 +11,7 @@ from runner.ledger.tables import document, leader, worker
 LEADER_ROLE = "feeder"
 # a worker beats every 3 s; one that has not for this long is taken for lost when looked at
 LOST_AFTER_S = 10.0
+TRYING = "trying"  # a process that tries one document by itself: it takes nothing from the road
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,7 @@ class WorkerRow:
     host: str
     pid: int
     process_started_s: int
-    state: str  # working, draining, stopped, dead
+    state: str  # working, draining, trying, stopped, dead
     beats: int
     beat_us: int
     slots: int
@@ -71,10 +72,14 @@ def beat(connection: Connection, beats: Sequence[Beat]) -> list[bool]:
     ]
 
 
-def living(connection: Connection) -> list[WorkerRow]:
-    """Every worker that is neither stopped nor dead, as far as the ledger knows."""
+def living(connection: Connection, *, trying: bool = False) -> list[WorkerRow]:
+    """Every worker that is neither stopped nor dead, as far as the ledger knows.
+
+    With `trying`, those too that only try one document by themselves.
+    """
+    states = ["working", "draining", *([TRYING] if trying else [])]
     rows = connection.execute(
-        select(worker).where(worker.c.state.in_(["working", "draining"])).order_by(worker.c.number)
+        select(worker).where(worker.c.state.in_(states)).order_by(worker.c.number)
     )
     return [WorkerRow(**{name: getattr(row, name) for name in WorkerRow.__slots__}) for row in rows]
 

@@ -209,6 +209,8 @@ def _broken_body(call: Call, entry: Entry, rule: Rule, effect: BodyFault) -> Dec
     """A 200 that is not a completion."""
     draft = _draft(call, call.answer.text)
     content_type = HTML_TYPE if effect.body is BrokenBody.HTML else JSON_TYPE
+    if call.request.stream and effect.body is BrokenBody.MALFORMED:
+        return _cut_stream(_completion(call, entry, draft, paid=rule.paid))
     return Decision(
         entry=_billed(
             call,
@@ -219,6 +221,16 @@ def _broken_body(call: Call, entry: Entry, rule: Rule, effect: BodyFault) -> Dec
         ),
         reply=Reply(200, (_broken_bytes(call, effect.body, draft),), content_type, call.headers),
         delivery=Delivery(latency_s=call.latency_s),
+    )
+
+
+def _cut_stream(decision: Decision) -> Decision:
+    """A stream that ends in good order, but before its answer does."""
+    pieces = decision.reply.pieces
+    return replace(
+        decision,
+        entry=replace(decision.entry, usage_sent=False),
+        reply=replace(decision.reply, pieces=pieces[: len(pieces) // 2]),
     )
 
 

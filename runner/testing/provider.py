@@ -137,6 +137,8 @@ class Provider:
 
     def _decide(self, entry: Entry, request: ChatRequest, key: str) -> Decision:
         """The decision for a well-formed request with a good key."""
+        if not self.settings.streams:
+            request = replace(request, stream=False)
         call = self._call(entry, request)
         try:
             self._check_account(request, key)

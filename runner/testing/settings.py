@@ -48,6 +48,7 @@ class ProviderSettings(PriceList):
     serve_at_once: int | None = Field(default=None, ge=1)  # places; the others wait in line
     batch_slowdown: float = Field(default=0.0, ge=0)  # latency x (1 + this x others being served)
     seed: int = 0  # of the latencies
+    streams: bool = True  # else a stream that is asked for comes as one whole answer
     models: tuple[str, ...] = ()  # served; empty: every name is
     gone_models: tuple[str, ...] = ()  # 404 model_not_found
     model_prices: dict[str, PriceList] = Field(default_factory=dict)  # override the common prices

@@ -11,7 +11,8 @@ from starlette.responses import Response
 from runner import steering
 from runner.batches import get_batch, standing
 from runner.errors import UsageError
-from runner.ledger.calls import CallFilter, EventRow, events, list_calls
+from runner.ledger.callfilters import CallFilter
+from runner.ledger.calls import EventRow, events, list_calls
 from runner.ledger.deadletters import DeadFilter, DeadGroup, group_dead
 from runner.ledger.money import DAY
 from runner.ledger.speed import RECENT_CALLS, documents_per_s, eta_s

@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from runner.errors import NotFoundError
 from runner.keys import trace_id
+from runner.ledger.callfilters import CallFilter
 from runner.ledger.calls import (
     AttemptRow,
     CallBodies,
-    CallFilter,
     call_bodies,
     find_call,
     list_calls,

@@ -23,6 +23,7 @@ from runner.ledger.standing import BatchStanding, QueueStanding
 from runner.ledger.workers import LOST_AFTER_S, WorkerRow
 from runner.limiter.use import LaneUse
 from runner.model import BatchState, DocumentState, How
+from runner.outputs import Output
 
 
 class SubmittedShape(Shape):
@@ -341,15 +342,19 @@ class CallListShape(Shape):
 class CallDetailShape(CallShape):
     """`calls show`: a call with the exact text of its request and answer; null once removed."""
 
+    output: Any  # the data in the answer, as recorded or as the model wrote it
+    output_problem: str | None  # why it gave no record
     request: str | None
     answer: str | None
     headers: Mapping[str, str]
 
     @classmethod
-    def of_call(cls, row: AttemptRow, bodies: CallBodies) -> Self:
-        """A call with its bodies."""
+    def of_call(cls, row: AttemptRow, bodies: CallBodies, output: Output) -> Self:
+        """A call with its bodies and what was read from them."""
         return cls(
             **_call_fields(row),
+            output=output.data,
+            output_problem=output.problem,
             request=_text(bodies.request),
             answer=_text(bodies.answer),
             headers=bodies.headers,
@@ -409,6 +414,7 @@ class DocumentShape(Shape):
     created: str
     due: str | None  # when it may be tried again, while it waits
     finished: str | None
+    pruned: str | None  # when its text, requests and answers were dropped for age
     model: str | None
     prompt_id: str | None
     flags: tuple[str, ...]
@@ -441,6 +447,7 @@ class DocumentShape(Shape):
             created=iso(view.created_us),
             due=iso(view.due_us) if view.state == DocumentState.QUEUED else None,
             finished=as_iso(view.finished_us),
+            pruned=as_iso(view.pruned_us),
             model=view.model,
             prompt_id=view.prompt_id,
             flags=view.flags,

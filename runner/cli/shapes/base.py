@@ -14,6 +14,13 @@ class Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class FieldErrorShape(Shape):
+    """One thing that is wrong with a record; an empty path means the whole."""
+
+    path: str
+    message: str
+
+
 def in_usd(nusd: int | None) -> Decimal | None:
     """Nano-dollars as exact dollars."""
     return None if nusd is None else nusd_to_usd(nusd)

@@ -6,20 +6,13 @@ from decimal import Decimal
 from typing import Any, Self
 
 from runner.cli.shapes import CallShape, EvidenceShape
-from runner.cli.shapes.base import Shape
+from runner.cli.shapes.base import FieldErrorShape, Shape
 from runner.cli.wording import iso
 from runner.errorrates import ErrorRate, StratumRate
 from runner.evals.statistics import Interval
 from runner.ledger.calls import AttemptRow
 from runner.ledger.reviews import Reviewed, Waiting
 from runner.model import Decided, Stratum
-
-
-class FieldErrorShape(Shape):
-    """One thing that is wrong with a record; an empty path means the whole."""
-
-    path: str
-    message: str
 
 
 class WaitingShape(Shape):
