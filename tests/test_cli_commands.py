@@ -68,9 +68,8 @@ def test_the_table_of_a_group_says_one_line_about_each_command(tmp_path: Path) -
     table = shown.out.partition("Commands:")[2].splitlines()
     assert [line.split()[0] for line in table if line.startswith("  ")] == [
         *("run", "try", "submit", "work", "status", "report", "metrics", "results", "show", "dead"),
-        *("review", "batch"),
-        *("calls", "prune", "erase", "audit", "doctor", "new", "revalidate", "compare", "eval"),
-        "prompt",
+        *("review", "batch", "calls", "prune", "erase", "web", "audit", "doctor", "new"),
+        *("revalidate", "compare", "eval", "prompt"),
     ]
 
 

@@ -33,6 +33,7 @@ _TABLE = {
     "calls": ("runner.cli.calls", "calls", "Provider calls: list, show, search, trace."),
     "prune": ("runner.cli.prune", "prune", "Drop the bodies of documents that ended long ago."),
     "erase": ("runner.cli.erase", "erase", "Remove a content's text and answers everywhere."),
+    "web": ("runner.cli.web", "web", "The dashboard, for browsers on this machine."),
     "audit": ("runner.cli.audit", "audit", "Check that all documents and money add up."),
     "doctor": ("runner.cli.doctor", "doctor", "Check that this machine and its settings can run."),
     "new": ("runner.cli.new", "new", "Write the skeleton of a new job."),

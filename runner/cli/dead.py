@@ -12,7 +12,6 @@ from runner.cli.commands import Command, LazyGroup, json_option
 from runner.cli.confirming import confirm, yes_option
 from runner.cli.idle import tell_if_idle, tell_paused
 from runner.cli.lookup import find_document, look_at
-from runner.cli.pricing import Estimate, price_retry
 from runner.cli.session import Session, find_batch, pass_session
 from runner.cli.shapes import (
     DeadGroupShape,
@@ -38,6 +37,7 @@ from runner.ledger.deadletters import (
 )
 from runner.model import DeadReason, DocumentState
 from runner.pinned import PinnedJobs
+from runner.pricing import Estimate, price_retry
 from runner.retention import purge as purge_texts
 
 _HERE = "runner.cli.dead"
@@ -207,7 +207,7 @@ def retry(
         wanted = _filter(ledger, filters, documents)
         letters = _letters(ledger, wanted)
         _refuse_erased(letters, documents)
-        estimate = price_retry(session, ledger, letters, prompt=prompt, models=models)
+        estimate = price_retry(session.settings, ledger, letters, prompt=prompt, models=models)
         _tell_estimate(estimate)
         retried: list[str] = []
         if estimate.retriable and not dry_run:

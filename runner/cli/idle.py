@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 
 from runner.cli.session import find_batch
-from runner.cli.shapes import LOST_AFTER_S
 from runner.cli.terminal import talk
 from runner.ledger import Ledger
-from runner.ledger.workers import living
+from runner.ledger.workers import LOST_AFTER_S, living
 
 
 def tell_if_idle(ledger: Ledger) -> None:

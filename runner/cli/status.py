@@ -25,17 +25,16 @@ from runner.cli.wording import duration, several, short_time, usd
 from runner.errors import UsageError
 from runner.ledger import Ledger
 from runner.ledger.callfilters import CallFilter
-from runner.ledger.calls import AttemptRow, list_calls
+from runner.ledger.calls import list_calls
 from runner.ledger.keypauses import all_key_pauses
 from runner.ledger.money import DAY, Day, day_of, day_scope
 from runner.ledger.pausing import held_by
+from runner.ledger.speed import RECENT_CALLS, documents_per_s
 from runner.ledger.standing import all_batches, batch_standing, queue_standing
 from runner.ledger.submission import Batch
 from runner.model import BatchState
 
 BATCHES_MAX = 20
-RECENT_CALLS = 1_000
-RECENT_S = 300.0
 
 COLUMNS = (
     Column("batch"),
@@ -153,19 +152,6 @@ def _paused_keys(connection: Connection) -> tuple[PausedKeyShape, ...]:
         PausedKeyShape.of(pause, list(held_by(connection, pause.scope).values()))
         for pause in all_key_pauses(connection)
     )
-
-
-def documents_per_s(calls: Sequence[AttemptRow], *, now_us: int) -> float | None:
-    """The speed of a batch by its newest calls: those that gave a record, over the time they span.
-
-    None when the last `RECENT_S` seconds tell nothing.
-    """
-    recent = [call for call in calls if now_us - call.created_us <= RECENT_S * 1e6]
-    good = {call.document_id for call in recent if call.fault is None and call.total_us}
-    if not good:
-        return None
-    span_s = (now_us - min(call.created_us for call in recent)) / 1e6
-    return round(len(good) / span_s, 3) if span_s > 0 else None
 
 
 def _say_queue(queue: QueueShape) -> None:

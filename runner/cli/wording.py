@@ -6,28 +6,13 @@ from decimal import Decimal
 
 from runner.budget import format_usd, usd_to_nusd
 from runner.errors import UsageError
+from runner.wording import duration, several
+
+__all__ = ["duration", "several"]  # what pages say in the same words
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _AGO = re.compile(r"(\d+)\s*([smhdw])")
 _AGE = re.compile(r"(\d+[smhdw]\s*)+")
-
-
-def duration(seconds: float) -> str:
-    """A duration in its two largest units, such as `3 min 20 s`."""
-    if seconds < 1:
-        return f"{round(seconds * 1000)} ms"
-    if seconds < 10:  # noqa: PLR2004 - where a decimal still says something
-        return f"{seconds:.1f} s"
-    whole_s = round(seconds)
-    for size_s, name, smaller_s, smaller in (
-        (86_400, "d", 3_600, "h"),
-        (3_600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole_s >= size_s:
-            rest = whole_s % size_s // smaller_s
-            return f"{whole_s // size_s} {name}" + (f" {rest} {smaller}" if rest else "")
-    return f"{whole_s} s"
 
 
 def stuck_words(pid: int, *, after_s: float) -> str:
@@ -51,11 +36,6 @@ def iso(us: int) -> str:
 def short_time(at: str) -> str:
     """An ISO time as a table has it: to the second, in UTC."""
     return at[:19].replace("T", " ")
-
-
-def several(count: int, noun: str, plural: str | None = None) -> str:
-    """`1 document`, `2,000 documents`."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def size(count: int) -> str:

@@ -201,6 +201,12 @@ def find_documents(connection: Connection, id_or_source: str) -> list[str]:
     return list(dict.fromkeys(connection.execute(by_source).scalars()))
 
 
+def source_names(connection: Connection, document_id: str) -> tuple[str, ...]:
+    """The names of a document's sources, in the order of their submission."""
+    names = select(source.c.name).where(source.c.document_id == document_id).order_by(source.c.id)
+    return tuple(connection.execute(names).scalars())
+
+
 def view_document(connection: Connection, document_id: str) -> DocumentView:
     """One document as a person would look at it."""
     row = (
@@ -215,9 +221,6 @@ def view_document(connection: Connection, document_id: str) -> DocumentView:
     )
     texts = blobs.fetch(connection, [row[document.c.text_digest]])
     text = texts.get(row[document.c.text_digest])
-    names = connection.execute(
-        select(source.c.name).where(source.c.document_id == document_id).order_by(source.c.id)
-    ).scalars()
     own = {
         name: row[document.c[name]]
         for name in DocumentView.__slots__
@@ -229,7 +232,7 @@ def view_document(connection: Connection, document_id: str) -> DocumentView:
         batch_name=row["batch_name"],
         job=row["job"],
         cost_nusd=row[document.c.cost_nusd] if row[document.c.cost_known] else None,
-        sources=tuple(names),
+        sources=source_names(connection, document_id),
         text=None if text is None else text.decode(),
         data=None if data_json is None else json.loads(data_json),
         flags=tuple(json.loads(row[record.c.flags_json] or "[]")),
@@ -251,12 +254,18 @@ class EventRow:
 
 
 def events(
-    connection: Connection, *, document_id: str | None = None, limit: int = 20
+    connection: Connection,
+    *,
+    document_id: str | None = None,
+    batch_id: str | None = None,
+    limit: int = 20,
 ) -> Sequence[EventRow]:
-    """The newest events first, of one document or of all."""
+    """The newest events first, of one document, of a batch as a whole, or of all."""
     query = select(
         event.c.at_us, event.c.kind, event.c.batch_id, event.c.document_id, event.c.message
     ).order_by(event.c.id.desc())
     if document_id is not None:
         query = query.where(event.c.document_id == document_id)
+    if batch_id is not None:
+        query = query.where(event.c.batch_id == batch_id)
     return [EventRow(**row) for row in connection.execute(query.limit(limit)).mappings()]

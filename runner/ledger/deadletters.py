@@ -23,8 +23,11 @@ class DeadFilter:
     reason: str | None = None
     grep: str | None = None  # a part of the message, any case
     since_us: int | None = None
+    until_us: int | None = None
+    signature: str | None = None  # of one group
     document_ids: tuple[str, ...] = ()
     limit: int | None = None
+    skip: int = 0  # so many of the newest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,10 @@ def _wanted(query: Select[tuple[object, ...]], wanted: DeadFilter) -> Select[tup
         )
     if wanted.since_us is not None:
         query = query.where(document.c.finished_us >= wanted.since_us)
+    if wanted.until_us is not None:
+        query = query.where(document.c.finished_us <= wanted.until_us)
+    if wanted.signature is not None:
+        query = query.where(func.coalesce(document.c.signature, "") == wanted.signature)
     if wanted.document_ids:
         query = query.where(document.c.id.in_(wanted.document_ids))
     return query
@@ -99,7 +106,7 @@ def list_dead(connection: Connection, wanted: DeadFilter) -> list[DeadLetter]:
         wanted,
     ).order_by(document.c.finished_us.desc(), document.c.id)
     if wanted.limit is not None:
-        query = query.limit(wanted.limit)
+        query = query.limit(wanted.limit).offset(wanted.skip)
     return [DeadLetter(**row) for row in connection.execute(query).mappings()]
 
 

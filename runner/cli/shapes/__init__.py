@@ -18,14 +18,12 @@ from runner.ledger.deadletters import DeadGroup, DeadLetter
 from runner.ledger.keypauses import KeyPause
 from runner.ledger.lanes import LaneRow
 from runner.ledger.money import Day, larger_limit_nusd
+from runner.ledger.speed import eta_s
 from runner.ledger.standing import BatchStanding, QueueStanding
-from runner.ledger.workers import WorkerRow
+from runner.ledger.workers import LOST_AFTER_S, WorkerRow
 from runner.limiter.use import LaneUse
 from runner.model import BatchState, DocumentState, How
 from runner.outputs import Output
-
-# a worker beats every 3 s; one that has not for this long is taken for lost when looked at
-LOST_AFTER_S = 10.0
 
 
 class SubmittedShape(Shape):
@@ -133,12 +131,7 @@ class BatchShape(Shape):
             ambiguous_usd=nusd_to_usd(found.ambiguous_nusd),
             budget_usd=in_usd(found.limit_nusd),
             documents_per_s=documents_per_s,
-            eta_s=round(found.open / documents_per_s, 1)
-            if documents_per_s
-            and found.open
-            and batch.submitted
-            and batch.state is BatchState.ACTIVE
-            else None,
+            eta_s=eta_s(found, documents_per_s=documents_per_s),
         )
 
 
