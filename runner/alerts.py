@@ -7,7 +7,6 @@ the work, for a bounded time, and a failure is a line in the log.
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ from runner.config import Settings
 from runner.ledger import Ledger
 from runner.ledger.alerts import BATCH_PAUSED, Alert, alerts_due, take_alerts
 from runner.ledger.raising import BREAKER_OPEN
+from runner.log import Level, log
 from runner.telling import host_of, post, run_command
 
 COMMAND_TRIES = 2
@@ -53,7 +53,7 @@ class Alerts:
         )
         for alert in taken:
             if alert.kind not in SAID_ELSEWHERE:
-                sys.stderr.write(f"runner: {alert.message}\n")
+                log(alert.kind, alert.message, scope=alert.scope, batch=alert.batch)
             self._begin_to_tell(alert)
 
     async def finish(self) -> None:
@@ -65,7 +65,7 @@ class Alerts:
         for task in late:
             task.cancel()
         if late:
-            sys.stderr.write(f"runner: alerts that were not told before the end: {len(late)}\n")
+            log("alerts_untold", f"alerts that were not told before the end: {len(late)}")
             await asyncio.gather(*late, return_exceptions=True)
 
     def _begin_to_tell(self, alert: Alert) -> None:
@@ -78,7 +78,7 @@ class Alerts:
         for way in ways:
             if len(self._telling) >= WAITING_MAX:
                 way.close()
-                sys.stderr.write("runner: too many alerts wait to be told: this one is only here\n")
+                log("alert_untold", "too many alerts wait to be told: this one is only here")
                 continue
             task = asyncio.create_task(way)
             self._telling.add(task)
@@ -90,7 +90,7 @@ class Alerts:
                 trouble = await run_command(command, line)
                 if trouble is None:
                     return
-                sys.stderr.write(f"runner: alert command {command!r} {trouble}\n")
+                log("alert_command", f"alert command {command!r} {trouble}", level=Level.ERROR)
 
     async def _tell_webhook(self, url: str, line: bytes) -> None:
         async with self._places:
@@ -98,7 +98,8 @@ class Alerts:
                 trouble, may_help = await post(url, line)
                 if trouble is None:
                     return
-                sys.stderr.write(f"runner: alert webhook at {host_of(url)} {trouble}\n")
+                words = f"alert webhook at {host_of(url)} {trouble}"
+                log("alert_webhook", words, level=Level.ERROR)
                 if pause_s is None or not may_help:
                     return
                 await asyncio.sleep(pause_s)

@@ -29,7 +29,7 @@ from runner.ledger.submission import (
     name_documents,
     open_batch,
 )
-from runner.model import DocumentState, History, SourceText
+from runner.model import DeadReason, DocumentState, History, SourceText
 from runner.pinned import Pinned, PinnedJobs
 from runner.prepare import prepare
 
@@ -272,7 +272,7 @@ def result_lines(ledger: Ledger, batch: Batch) -> Iterator[ResultLine]:
 
 
 def _result_line(result: Result) -> ResultLine:
-    ended_well = result.state == DocumentState.DONE
+    ended_well = result.state == DocumentState.DONE and result.reason != DeadReason.ERASED
     return ResultLine(
         document_id=result.document_id,
         source=result.source,

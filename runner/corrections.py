@@ -4,7 +4,7 @@ import copy
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from runner.errors import JobError, UsageError
 from runner.job import Job
@@ -113,6 +113,19 @@ def with_values(
         else:
             raise UsageError(f"{path!r} leads nowhere in the record: {_shape_of(place)}")
     return changed
+
+
+def typed_value(typed: str, before: Any) -> Any:
+    """What was typed as JSON, else as text; where there was a text, a number is one too."""
+    try:
+        value = json.loads(typed, parse_constant=_no_json)
+    except (ValueError, RecursionError):
+        return typed
+    return typed if isinstance(before, str) and isinstance(value, bool | int | float) else value
+
+
+def _no_json(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _step(place: Any, name: str, path: str) -> Any:

@@ -34,6 +34,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from runner.errors import ConfigError
+from runner.log import log
 
 VARIABLE = "RUNNER_CRASH_POINT"
 EVERY = "*"
@@ -114,7 +115,7 @@ def reach(point: Point) -> None:
     trap = _traps.get(point)
     if trap is None or not trap.springs():
         return
-    sys.stderr.write(f"runner: {trap.action} at crash point {point}\n")
+    log("crash_point", f"{trap.action} at crash point {point}")
     sys.stderr.flush()
     _act(trap.action, point)
 

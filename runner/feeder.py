@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +37,7 @@ from runner.ledger.workers import (
     resign,
     take_lead,
 )
+from runner.log import log
 from runner.model import AttemptState, Failure, Fault, Policy
 from runner.queue import ROAD_ERRORS, Road
 from runner.retry import decide, record_attempt, signature
@@ -175,8 +175,11 @@ class Feeder:
             reach(Point.AFTER_BURY)
             if here:
                 clear_suspect(self._home, worker.pid)
-            sys.stderr.write(
-                f"runner: worker {worker.id} (pid {worker.pid}) is gone; taking over\n"
+            log(
+                "worker_gone",
+                f"worker {worker.id} (pid {worker.pid}) is gone; taking over",
+                gone=worker.id,
+                document_id=suspect,
             )
         return buried
 

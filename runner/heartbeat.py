@@ -9,7 +9,6 @@ import asyncio
 import math
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,6 +18,7 @@ import psutil
 from runner.keys import new_id
 from runner.ledger import Ledger
 from runner.ledger.workers import Beat, WorkerRow, beat, register
+from runner.log import log, of_worker
 
 BEAT_EVERY_S = 3.0
 DEAD_AFTER_S = 10.0
@@ -138,6 +138,7 @@ class Heart:
             note=None,
         )
         self.row = await self._ledger.write_one(lambda connection: register(connection, newcomer))
+        of_worker(self.row.id)
 
     async def beat(self) -> None:
         """Give one sign of life."""
@@ -153,7 +154,7 @@ class Heart:
         )
         self._beaten_s = time.monotonic()
         if not alive and self.state == "working":
-            sys.stderr.write("runner: this worker was taken for dead; it goes on as a new one\n")
+            log("taken_for_dead", "this worker was taken for dead; it goes on as a new one")
             await self.register()
 
     async def beat_forever(self) -> None:

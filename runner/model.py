@@ -104,6 +104,7 @@ class DeadReason(StrEnum):
     DEFERRED_TOO_LONG = "deferred_too_long"
     UNPARSABLE = "unparsable"
     OVER_RATE_LIMIT = "over_rate_limit"
+    ERASED = "erased"
     REJECTED_IN_REVIEW = "rejected_in_review"
 
 

@@ -5,7 +5,6 @@ of quality. What it sees is decided by pure functions and raised under a key, so
 """
 
 import asyncio
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +21,7 @@ from runner.ledger.promptnames import prompt_versions
 from runner.ledger.raising import DRIFT, MANY_DEAD, OLD_DOCUMENT, Raised, raise_alert
 from runner.ledger.standing import oldest_in_line_us
 from runner.ledger.tallies import TallyFilter, TallyRow, read_tallies
+from runner.log import log
 from runner.rates import Measure, rate_of
 
 TICK_S = 1.0
@@ -72,7 +72,7 @@ class Monitor:
         try:
             return await asyncio.to_thread(see)
         except SQLAlchemyError as error:  # the next look reads again
-            sys.stderr.write(f"runner: the ledger could not be looked at: {type(error).__name__}\n")
+            log("ledger_unread", f"the ledger could not be looked at: {type(error).__name__}")
             return []
 
     async def _raise(self, seen: list[Raised]) -> None:

@@ -21,6 +21,7 @@ from runner.keys import alert_key
 from runner.ledger import Ledger
 from runner.ledger.nights import Night, end_night, nights_left, take_night
 from runner.ledger.raising import NIGHTLY_FAILED, Raised, raise_alert
+from runner.log import Level, log
 
 LOOK_EVERY_S = 5.0
 LATE = timedelta(hours=6)  # a fleet that was down begins a night so late, and no later
@@ -99,7 +100,8 @@ class Nightly:
         )
 
     async def _start(self, night: Night) -> None:
-        sys.stderr.write(f"runner: evaluating {night.job}, the night of {night.night}\n")
+        words = f"evaluating {night.job}, the night of {night.night}"
+        log("night", words, level=Level.INFO, job=night.job)
         self._night = night
         # its standard input ends when this process does, and so does the child
         self._child = await asyncio.create_subprocess_exec(

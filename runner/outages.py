@@ -1,7 +1,6 @@
 """What happens when a breaker opens: a line for the person, and charges that are given back."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ from runner.ledger import Ledger
 from runner.ledger.outages import RunOfFailures, forgive
 from runner.ledger.raising import BREAKER_OPEN, Raised, raise_alert
 from runner.limiter import Outage
+from runner.log import log
 from runner.retry import FREE_IN_OUTAGE
 
 QUIET_US = 1_800_000_000  # a provider that comes and goes is told of twice an hour
@@ -28,9 +28,12 @@ class Outages:
     def begin(self, outage: Outage) -> None:
         """A provider is out: what its failures in succession were charged is given back."""
         lane = outage.lane
-        sys.stderr.write(
-            f"runner: {lane.model} at {lane.server} fails again and again; one call every 10 s "
-            "tries whether it is back\n"
+        log(
+            "breaker_opened",
+            f"{lane.model} at {lane.server} fails again and again; one call every 10 s "
+            "tries whether it is back",
+            model=lane.model,
+            server=lane.server,
         )
         since_us = self._now_us() - round(outage.since_s * 1e6)
         task = asyncio.create_task(self._forgive(outage, since_us=since_us))

@@ -8,11 +8,11 @@ ledger writes it. The one broad catch is `run_turn`, the top of a document's lif
 
 import asyncio
 import random
-import sys
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from runner import secondread
@@ -30,6 +30,7 @@ from runner.ledger.gate import Claim, Refusal, Release, claim, release
 from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
 from runner.ledger.work import Work, load
 from runner.limiter import Grant, OverLimitError, Postponed
+from runner.log import Level, detail, log
 from runner.model import (
     Again,
     Call,
@@ -41,6 +42,7 @@ from runner.model import (
     Outcome,
     Purpose,
     RawAnswer,
+    Review,
     Unanswered,
     Unconfirmed,
 )
@@ -51,6 +53,7 @@ from runner.provider import Provider
 from runner.retry import decide, record_attempt, signature
 from runner.settling import settle
 from runner.suspect import Suspect
+from runner.tracing import CALL, LIMITER_WAIT, VALIDATE, Span, Traces, TurnTold
 from runner.validate import validate
 
 CANNOT_LOAD_WAIT_S = 30
@@ -85,6 +88,7 @@ class Tools:
     on_hindrance: Callable[[str], None]  # what keeps this worker from a document, for `status`
     rng: random.Random
     streams: bool = False  # answers are to come as they grow
+    traces: Traces | None = None  # who is told of turns that have ended
     clock_s: Callable[[], float] = time.time
     monotonic_ns: Callable[[], int] = time.monotonic_ns
 
@@ -108,6 +112,8 @@ class Turn:
     received: bool = False  # its answer is here, durable or about to be
     answer: RawAnswer | None = None  # durable
     ended: Ended = None
+    settlement: Settlement | None = None
+    steps: list[Span] = field(default_factory=list)  # for a trace
 
 
 class Pipeline:
@@ -146,6 +152,7 @@ class Pipeline:
             await self._end_by_bug(turn, error)
         finally:
             self.calling.discard(ticket)
+            self._trace(turn)
         return turn.ended
 
     # ------------------------------------------------------------ the straight line
@@ -168,9 +175,10 @@ class Pipeline:
         lane = self._lane(turn)
         assert lane is not None, "its provider was found"
         try:
-            paced = await self._tools.pacer.acquire(
-                lane, prepared, job=turn.work.job, retry=turn.work.repeats
-            )
+            with self._timed(turn, LIMITER_WAIT):
+                paced = await self._tools.pacer.acquire(
+                    lane, prepared, job=turn.work.job, retry=turn.work.repeats
+                )
         except OverLimitError as error:
             await self._finish(turn, Dead(DeadReason.OVER_RATE_LIMIT, _too_long(str(error))))
             return
@@ -190,9 +198,10 @@ class Pipeline:
         await self._tools.pacer.until_start(paced)
         reach(Point.BEFORE_SEND)
         turn.sent = True
-        answer = await provider.call(
-            Call(turn.attempt_id, prepared.model, prepared.body, prepared.deadline_s)
-        )
+        with self._timed(turn, CALL):
+            answer = await provider.call(
+                Call(turn.attempt_id, prepared.model, prepared.body, prepared.deadline_s)
+            )
         match answer:
             case Unanswered():
                 failure = await self._tools.pacer.hear_nothing(paced, answer)
@@ -220,7 +229,8 @@ class Pipeline:
 
     async def _judge(self, turn: Turn, reading: Reading) -> None:
         began_ns = self._tools.monotonic_ns()
-        verdict = self._verdict(turn, reading)
+        with self._timed(turn, VALIDATE):
+            verdict = self._verdict(turn, reading)
         parse_us = (self._tools.monotonic_ns() - began_ns) // 1000
         await self._conclude(turn, verdict, reading=reading, parse_us=parse_us)
 
@@ -401,7 +411,14 @@ class Pipeline:
         where = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in reversed(frames))
         message = f"{type(error).__name__} at {where[:200]}"
         document_id = turn.work.ticket.document_id
-        sys.stderr.write(f"runner: internal error on {document_id}: {message}\n")
+        log(
+            "internal_error",
+            f"internal error on {document_id}: {message}",
+            level=Level.ERROR,
+            document_id=document_id,
+            batch_id=turn.work.batch_id,
+            attempt_id=turn.attempt_id,
+        )
         now_us = self._tools.now_us()
         await self._tools.ledger.write_one(
             lambda connection: note(
@@ -509,8 +526,46 @@ class Pipeline:
             ),
         )
         if written:
-            turn.ended = outcome
+            turn.ended, turn.settlement = outcome, settlement
+            _tell(turn, outcome, settlement)
         reach(Point.AFTER_RECORD)
+
+    @contextmanager
+    def _timed(self, turn: Turn, step: str) -> Iterator[None]:
+        began_ns = self._tools.monotonic_ns()
+        try:
+            yield
+        finally:
+            turn.steps.append(Span(step, began_ns, self._tools.monotonic_ns()))
+
+    def _trace(self, turn: Turn) -> None:
+        if self._tools.traces is None:
+            return
+        lane, ended, settlement = self._lane(turn), turn.ended, turn.settlement
+        usage = None if settlement is None else settlement.usage
+        failure = getattr(ended, "failure", None)
+        self._tools.traces.tell(
+            TurnTold(
+                began_ns=turn.started_ns,
+                ended_ns=self._tools.monotonic_ns(),
+                steps=turn.steps,
+                document_id=turn.work.ticket.document_id,
+                batch_id=turn.work.batch_id,
+                job=turn.work.job,
+                prompt_id=turn.pinned.prompt_id,
+                worker_id=self._tools.worker_id(),
+                outcome="released" if ended is None else type(ended).__name__.lower(),
+                model=turn.model,
+                server=None if lane is None else lane.server,
+                attempt_id=turn.attempt_id,
+                status=None if turn.answer is None else turn.answer.status,
+                fault=None if failure is None else failure.fault,
+                input_tokens=None if usage is None else usage.input_tokens,
+                cached_tokens=None if usage is None else usage.cached_tokens,
+                output_tokens=None if usage is None else usage.output_tokens,
+                cost_nusd=None if settlement is None else settlement.cost_nusd,
+            )
+        )
 
     def _lane(self, turn: Turn) -> Lane | None:
         """Whose pause concerns this turn; none when its model has no address to call."""
@@ -530,6 +585,27 @@ def _poison(work: Work) -> Failure | None:
         return None
     why = f"{work.history.crashes} workers died while they rendered or checked it"
     return Failure(Fault.POISON, why)
+
+
+def _tell(turn: Turn, outcome: Outcome, settlement: Settlement | None) -> None:
+    """Log how a turn ended, without the failure's message: it may quote the answer."""
+    failure = None if isinstance(outcome, Done | Unconfirmed) else outcome.failure
+    ended_badly = isinstance(outcome, Dead | Review)
+    detail(
+        "turn_ended",
+        f"{turn.work.ticket.document_id}: {type(outcome).__name__.lower()}",
+        level=Level.WARNING if ended_badly else Level.INFO,
+        document_id=turn.work.ticket.document_id,
+        batch_id=turn.work.batch_id,
+        job=turn.work.job,
+        attempt_id=turn.attempt_id,
+        model=turn.model,
+        outcome=type(outcome).__name__.lower(),
+        fault=None if failure is None else failure.fault,
+        reason=outcome.reason if isinstance(outcome, Dead | Review) else None,
+        cost_nusd=None if settlement is None else settlement.cost_nusd,
+        total_us=None if settlement is None else settlement.total_us,
+    )
 
 
 def _too_long(message: str) -> Failure:

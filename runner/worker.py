@@ -30,6 +30,7 @@ from runner.ledger.gate import Release, release
 from runner.ledger.standing import has_open_documents
 from runner.limiter import Calendar, Limiter, starts_per_s
 from runner.limitwatch import LimitWatch
+from runner.log import detail, log
 from runner.monitor import Monitor
 from runner.nightly import Nightly
 from runner.outages import Outages
@@ -38,7 +39,9 @@ from runner.pinned import PinnedJobs
 from runner.pipeline import Ended, Pipeline, Tools
 from runner.pulse import beating
 from runner.queue import ROAD_ERRORS, Road
+from runner.search.keeper import SearchKeeper
 from runner.suspect import Suspect
+from runner.tracing import open_traces
 
 ROAD_RETRY_FIRST_S = 0.1
 ROAD_RETRY_MAX_S = 2.0
@@ -146,6 +149,7 @@ class WorkerProcess:
             clock_s=self._clock_s,
         )
         self._suspect = Suspect(self._settings.home)
+        self._traces = open_traces(os.environ)
         self._pipeline = Pipeline(
             Tools(
                 ledger=self._ledger,
@@ -160,6 +164,7 @@ class WorkerProcess:
                 on_hindrance=self._note_hindrance,
                 rng=self._rng,
                 clock_s=self._clock_s,
+                traces=self._traces,
             )
         )
         self._road = Road(redis_url, ledger_id=self._ledger.id)
@@ -180,8 +185,15 @@ class WorkerProcess:
             clock_s=self._clock_s,
             rng=self._rng,
         )
+        self._search_keeper = SearchKeeper(
+            self._ledger,
+            self._settings.home,
+            leads=lambda: self._feeder.fleet.leads,
+            is_quiet=lambda: not any(one.in_flight for one in self._feeder.fleet.workers),
+        )
         self._listen()
         await self._heart.register()
+        detail("worker_started", "a worker has started", slots=self._options.slots)
 
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -196,7 +208,7 @@ class WorkerProcess:
 
     def _note_hindrance(self, why: str) -> None:
         if self._heart.hinder(JOB, why):
-            sys.stderr.write(f"runner: {why}\n")
+            log("hindered", why)
 
     # ------------------------------------------------------------ work
 
@@ -207,6 +219,7 @@ class WorkerProcess:
             asyncio.create_task(self._take_from_road()),
             asyncio.create_task(self._keep_share()),
             asyncio.create_task(self._limit_watch.run()),
+            asyncio.create_task(self._search_keeper.run()),
             asyncio.create_task(self._monitor.run()),
         ]
         if self._options.night_env is not None and self._settings.eval.nightly:
@@ -254,7 +267,7 @@ class WorkerProcess:
             return
         warning = await self._road.refuse_unsafe()
         if warning is not None and self._heart.hinder(FORGETS, warning):
-            sys.stderr.write(f"runner: {warning}\n")
+            log("unsafe_redis", warning)
 
     def _place(self) -> tuple[int, int]:
         """Which one of the working workers this is, and of how many."""
@@ -337,6 +350,8 @@ class WorkerProcess:
         with suppress(LedgerError):
             await self._limit_watch.look()
         await self._limiter.aclose()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)
         self._heart.state = "stopped"
@@ -346,6 +361,7 @@ class WorkerProcess:
             await self._road.forget((await self._road.held()).get(self._heart.row.number, []))
         await self._road.close()
         self._suspect.close()
+        detail("worker_stopped", "a worker has stopped")
 
     async def _let_calls_finish(self) -> None:
         calls = list(self._crew.values())

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from sqlalchemy import create_engine, select, text
 
-from runner.keys import Ticket
+from runner.keys import Ticket, new_id
 from runner.lanes import Lane
 from runner.ledger import Ledger
 from runner.ledger.audit import audit
@@ -182,7 +182,7 @@ class World:
             "ticket": ticket,
             "lease_token": f"l{number}",
             "worker_id": worker.id,
-            "attempt_id": f"a{number:09}",
+            "attempt_id": new_id("a", clock_s=lambda: self.now_us / 1e6),
             "model": "small",
             "prompt_id": "p1",
             "request_head": b"head",

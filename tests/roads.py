@@ -12,7 +12,8 @@ from typing import Any
 
 from runner.config import Settings
 from runner.ledger import Ledger
-from runner.ledger.calls import AttemptRow, CallFilter, list_calls
+from runner.ledger.callfilters import CallFilter
+from runner.ledger.calls import AttemptRow, list_calls
 from runner.ledger.engine import sqlite_url
 from runner.ledger.standing import state_counts
 from runner.model import DocumentState
@@ -71,14 +72,14 @@ class Road:
     @property
     def env(self) -> dict[str, str]:
         """The environment of every command."""
-        return clean_env(
-            RUNNER_HOME=str(self.home),
-            RUNNER_CONFIG=str(self.folder / "runner.toml"),
-            OPENAI_BASE_URL=self.base_url,
-            OPENAI_API_KEY=KEY,
-            RUNNER_JOBS=str(self.jobs),
-            **self.more_env,
-        )
+        own = {
+            "RUNNER_HOME": str(self.home),
+            "RUNNER_CONFIG": str(self.folder / "runner.toml"),
+            "OPENAI_BASE_URL": self.base_url,
+            "OPENAI_API_KEY": KEY,
+            "RUNNER_JOBS": str(self.jobs),
+        }
+        return clean_env(**own | self.more_env)
 
     def write_documents(self, count: int, *, seed: int = 1) -> Path:
         """A .jsonl of generated invoices."""

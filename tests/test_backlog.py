@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, event
 
-from runner.ledger.calls import CallFilter, list_calls
+from runner.ledger.callfilters import CallFilter
+from runner.ledger.calls import list_calls
 from runner.ledger.deadletters import DeadFilter, group_dead, list_dead
 from runner.ledger.feeding import Feed, feed, orphans, ready_tickets
 from runner.ledger.standing import (

@@ -14,11 +14,12 @@ from pydantic import BaseModel
 
 from runner.cli import shapes
 from runner.cli.exits import Exit
-from runner.cli.status import documents_per_s
-from runner.ledger.calls import CallFilter, list_calls
+from runner.ledger.callfilters import CallFilter
+from runner.ledger.calls import list_calls
 from runner.ledger.keypauses import pause_key
 from runner.ledger.money import day_scope
 from runner.ledger.pausing import pause_batch
+from runner.ledger.speed import documents_per_s
 from runner.ledger.submission import Batch, finish_submission
 from runner.model import AttemptState, Dead, Done, Evidence, Failure, Fault, How, Pauses
 from runner.pinned import PinnedJobs

@@ -237,14 +237,14 @@ def test_a_run_stops_with_5_when_nothing_ends_for_max_wait(place: Place) -> None
     place.provider.control(latency_ms=60_000)
     began_s = time.monotonic()
     process = subprocess.Popen(
-        [*RUNNER, *place.arguments("--max-wait", "3")],
+        [*RUNNER, *place.arguments("--max-wait", "5")],
         env=clean_env(RUNNER_HOME=str(place.home), **place.env),
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
     until(lambda: calls_seen(place) == 2)
-    time.sleep(max(0.0, 4 - (time.monotonic() - began_s)))
+    time.sleep(max(0.0, 6 - (time.monotonic() - began_s)))
     process.send_signal(signal.SIGINT)  # the calls would hang for a minute: abort them
     _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == Exit.PAUSED, told

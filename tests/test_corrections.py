@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from runner.cli.review_decisions import _value
-from runner.corrections import CorrectionError, corrected_record, with_values
+from runner.corrections import CorrectionError, corrected_record, typed_value, with_values
 from runner.errors import UsageError
 from runner.fields import Grounded
 from runner.job import Job
@@ -114,7 +113,7 @@ RECORD: Any = {"number": "78", "due": None, "lines": [{"amount": 5}, {"amount": 
 def test_values_are_set_at_their_paths(
     typed: list[tuple[str, str]], changed: dict[str, Any]
 ) -> None:
-    assert with_values(RECORD, typed, read=_value) == RECORD | changed
+    assert with_values(RECORD, typed, read=typed_value) == RECORD | changed
     assert RECORD["lines"] == [{"amount": 5}, {"amount": 6}], "the record itself stays"
 
 
@@ -131,4 +130,4 @@ def test_values_are_set_at_their_paths(
 )
 def test_a_path_that_leads_nowhere_is_named_with_what_there_is(path: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        with_values(RECORD, [(path, "1")], read=_value)
+        with_values(RECORD, [(path, "1")], read=typed_value)

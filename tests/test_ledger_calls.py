@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
+from runner.ledger.callfilters import CallFilter
 from runner.ledger.calls import (
-    CallFilter,
     call_bodies,
     document_calls,
     events,

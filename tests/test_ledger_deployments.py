@@ -10,8 +10,10 @@ from sqlalchemy import insert, select
 
 from runner.canary import Canary
 from runner.keys import Ticket, content_digest
+from runner.ledger import tables
 from runner.ledger.deadletters import DeadFilter, Pins, list_dead, retry_dead
 from runner.ledger.deployments import (
+    EVALUATIONS_MAX,
     Evaluation,
     Repin,
     Repinned,
@@ -23,10 +25,21 @@ from runner.ledger.deployments import (
 )
 from runner.ledger.gate import Refusal
 from runner.ledger.results import results
+from runner.ledger.secondreads import SecondPin, read_second_pin
 from runner.ledger.submission import Batch, add_documents, name_documents
 from runner.ledger.tables import eval_run, record
 from runner.ledger.work import Work, load
-from runner.model import Again, Charge, DocumentState, Failure, Fault, FieldError, SourceText
+from runner.model import (
+    Again,
+    Charge,
+    DocumentState,
+    Failure,
+    Fault,
+    FieldError,
+    FirstRead,
+    SourceText,
+    Unconfirmed,
+)
 from tests.ledgers import DEAD, REVIEW, World, open_world
 
 GOOD, BAD = ("v1", "p1"), ("v2", "p2")
@@ -204,11 +217,16 @@ def test_an_answer_that_outlived_its_worker_is_recorded_as_what_was_asked(world:
     worker = world.worker()
     lease = world.claim(world.feed(worker)[0], worker, prompt_id="p2")
     assert world.store(lease)
-    world.sql("UPDATE document SET state = 'queued', lease_token = NULL, worker_id = NULL")
+    world.sql(
+        "UPDATE document SET state = 'queued', lease_token = NULL, worker_id = NULL, "
+        "reask_json = :errors",
+        errors=json.dumps([["a", "is wrong"]]),
+    )
     roll_back(world)
     (ticket,) = world.feed(worker)
     (work,) = work_of(world, [ticket])
     assert work.stored is not None
+    assert work.reask == (FieldError("a", "is wrong"),), "it is judged as what it was asked for"
     reading = world.claim(ticket, worker, again_of_stored=True, attempt_id=lease.attempt_id)
     assert world.finish(reading)
     assert recorded(world) == ["p2"]
@@ -291,6 +309,52 @@ def _finish_only(world: World, worker: Any, batch: Batch) -> None:
     world.sql("UPDATE batch SET state = 'active'")
 
 
+def second(version: str, id_: str, *models: str) -> SecondPin:
+    return SecondPin(
+        prompt_version=version, prompt_id=id_, models=models, percent=100, doubtful=False
+    )
+
+
+def second_of(world: World, batch: Batch) -> SecondPin | None:
+    with world.ledger.snapshot() as connection:
+        query = select(tables.batch.c.second_read_json).where(tables.batch.c.id == batch.id)
+        return read_second_pin(connection.execute(query).scalar_one())
+
+
+def test_a_second_read_is_made_with_the_good_version_and_ends_where_it_would_ask_the_same(
+    world: World,
+) -> None:
+    other_model = bad_batch(world, "model", second_read=second("v2", "p2-huge", "huge"))
+    other_prompt = world.batch("prompt", second_read=second("v2", "p2", "small", "large"))
+    world.add(other_model, "one")
+    found = roll_back(world)
+    assert found.prompt_ids == {"p2", "p2-huge"}
+    assert found.batches == ["model", "prompt"]
+    assert second_of(world, other_model) == second("v1", "p1-huge", "huge")
+    assert second_of(world, other_prompt) is None
+
+
+def test_a_second_read_that_was_loaded_with_the_withdrawn_version_is_loaded_anew(
+    world: World,
+) -> None:
+    batch = world.batch(second_read=second("v2", "p2-huge", "huge"))
+    world.add(batch, "one")
+    worker = world.worker()
+    first = FirstRead(
+        data_json="{}", flags=(), evidence=(), attempt_id="a1", model="small", prompt_id="p1"
+    )
+    (lease,) = [world.claim(ticket, worker) for ticket in world.feed(worker)]
+    assert world.finish(lease, Unconfirmed(first))
+    (ticket,) = world.feed(worker)
+    assert pins(world, [ticket]) == [("v2", "p2-huge")]
+    roll_back(world)
+    assert world.try_claim(ticket, worker) is Refusal.STALE
+    (again,) = world.feed(worker)
+    (work,) = work_of(world, [again])
+    assert (work.prompt_version, work.prompt_id) == ("v1", "p1-huge")
+    assert work.first == first, "its first read was the good version's"
+
+
 # ------------------------------------------------------------ what is told
 
 
@@ -315,30 +379,33 @@ def test_what_a_version_produced_is_counted_by_batch_after_a_rollback_too(world:
     ]
 
 
-def test_an_evaluation_is_found_by_its_exact_prompt_the_newest_first(world: World) -> None:
+def evaluate(world: World, id_: str, *, at_us: int, **changes: Any) -> None:
+    values = {
+        "job": "invoice",
+        "prompt_version": "v2",
+        "prompt_id": "p2",
+        "models_json": json.dumps(["small"]),
+        "gold_digest": "sha256:ab",
+        "verdict": "pass",
+        "summary_json": "{}",
+    }
     with world.ledger.transaction() as connection:
-        for number, (job, prompt_id) in enumerate(
-            [("invoice", "p2"), ("invoice", "p2"), ("invoice", "p3"), ("ticket", "p2")]
-        ):
-            connection.execute(
-                insert(eval_run).values(
-                    id=f"e{number}",
-                    job=job,
-                    prompt_version="v2",
-                    prompt_id=prompt_id,
-                    models_json=json.dumps(["small"]),
-                    gold_digest="sha256:ab",
-                    verdict="pass",
-                    summary_json="{}",
-                    created_us=number,
-                )
-            )
+        connection.execute(insert(eval_run).values(id=id_, created_us=at_us, **(values | changes)))
+
+
+def test_an_evaluation_is_found_by_its_exact_prompt_the_newest_first(world: World) -> None:
+    evaluate(world, "e0", at_us=0)
+    evaluate(world, "e1", at_us=1)
+    evaluate(world, "e2", at_us=2, prompt_id="p3")
+    evaluate(world, "e3", at_us=3, job="ticket")
+    for number in range(EVALUATIONS_MAX):
+        evaluate(world, f"s{number}", at_us=4, summary_json='{"simulated": true}')
     with world.ledger.snapshot() as connection:
         found = evaluations(connection, "invoice", "p2")
     assert [(one.id, one.models, one.ceiling_nusd) for one in found] == [
         ("e1", ("small",), None),
         ("e0", ("small",), None),
-    ]
+    ], "simulated ones say nothing, however many there are"
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_a_ledger_of_a_newer_runner_is_refused_and_left_alone(tmp_path: Path) ->
         engine = create_engine(url)
         with engine.begin() as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-        with pytest.raises(LedgerError, match="schema 9999, newer than this runner's 0005"):
+        with pytest.raises(LedgerError, match="schema 9999, newer than this runner's 0006"):
             Ledger(url)
         with engine.connect() as connection:
             found = connection.execute(text("SELECT version_num FROM alembic_version"))

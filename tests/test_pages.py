@@ -54,6 +54,7 @@ def view_of(text: str | None, *, data: object, evidence: tuple[Evidence, ...] = 
         created_us=0,
         due_us=0,
         finished_us=1_000_000,
+        pruned_us=None,
         sources=(HOSTILE,),
         text=text,
         data=data,

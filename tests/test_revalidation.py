@@ -7,6 +7,8 @@ import pytest
 
 from runner.ledger.audit import audit
 from runner.ledger.calls import view_document
+from runner.ledger.erasing import erase
+from runner.ledger.pruning import prune
 from runner.model import DocumentState
 from runner.pinned import PinnedJobs
 from runner.revalidation import Revalidated, Verdict, apply, revalidate
@@ -107,3 +109,21 @@ async def test_a_document_without_an_answer_is_told_as_that(road_of: RoadMaker) 
     road = road_of(refusal(413))
     await road.turns()
     assert verdicts(looked_at(road)) == [Verdict.NO_ANSWER]
+
+
+@pytest.mark.parametrize("removal", ["erased", "pruned"])
+async def test_a_document_that_was_erased_or_pruned_since_it_was_looked_at_is_left_alone(
+    road_of: RoadMaker, removal: str
+) -> None:
+    road = road_of(answer('{"total": 5}'))
+    await road.turns()
+    (found,) = looked_at(road, STRICTER)
+    ids = [road.row().id]
+    with road.world.ledger.transaction() as connection:
+        if removal == "erased":
+            erase(connection, ids, names_too=False, now_us=road.world.tick())
+        else:
+            prune(connection, ids, now_us=road.world.tick())
+    assert apply(road.world.ledger, [found]).total() == 0
+    assert verdicts(looked_at(road)) == [Verdict.NO_ANSWER]
+    assert balanced(road)

@@ -3,24 +3,19 @@
 from decimal import Decimal
 
 import click
-from sqlalchemy import Connection
 
-from runner import batches
-from runner.budget import day_budget_nusd, format_usd, nusd_to_usd, usd_to_nusd
+from runner import batches, steering
+from runner.budget import nusd_to_usd
 from runner.cli.commands import Command, LazyGroup, json_option
 from runner.cli.confirming import confirm, yes_option
 from runner.cli.idle import tell_if_idle
 from runner.cli.session import Session, find_batch, pass_session
 from runner.cli.shapes import BatchChangedShape, BatchListShape
 from runner.cli.status import look_at_batches, say_batches
-from runner.cli.submission import Usd, refuse_unknown_prices
+from runner.cli.submission import Usd
 from runner.cli.terminal import say, say_json, talk
 from runner.cli.wording import several, usd
-from runner.errors import UsageError
 from runner.ledger import Ledger
-from runner.ledger.control import cancel_batch, raise_day_budget, resume_batch
-from runner.ledger.money import day_limit_nusd, larger_limit_nusd
-from runner.ledger.pausing import pause_batch
 from runner.ledger.submission import Batch
 from runner.model import BatchState, DocumentState
 
@@ -75,9 +70,8 @@ def list_(session: Session, /, *, limit: int, as_json: bool) -> None:
 def pause(session: Session, /, *, batch: str, why: str, as_json: bool) -> None:
     """Call for no more documents of BATCH; calls in flight finish and are recorded."""
     with session.ledger() as ledger:
-        found = _of_state(find_batch(ledger, batch), "pause", refused=BatchState.CANCELLED)
-        with ledger.transaction() as connection:
-            pause_batch(connection, found.id, why, now_us=ledger.clock.us(), by_person=True)
+        found = find_batch(ledger, batch)
+        steering.pause(ledger, found, why=why)
         _tell(_changed(ledger, found), as_json=as_json)
 
 
@@ -114,51 +108,24 @@ def resume(
     When it is held by the pause of a key, that pause ends, and every batch that it holds goes on.
     """
     with session.ledger() as ledger:
-        found = _of_state(find_batch(ledger, batch), "resume", refused=BatchState.CANCELLED)
-        budget_nusd = _limit_nusd(session, found, budget_usd, option="--budget-usd")
-        day_nusd = _limit_nusd(session, found, day_budget_usd, option="--day-budget-usd")
-        others: tuple[str, ...] = ()
-        with ledger.transaction() as connection:
-            at_us = ledger.clock.us()
-            if day_nusd is not None:
-                _refuse_less_than_today(session, connection, day_nusd, at_us=at_us)
-                others = raise_day_budget(connection, day_nusd, now_us=at_us)
-            resumed = resume_batch(connection, found, budget_nusd=budget_nusd, now_us=at_us)
-        names = dict.fromkeys((*others, *resumed.others))
+        found = find_batch(ledger, batch)
+        resumed = steering.resume(
+            ledger,
+            found,
+            settings=session.settings,
+            budget_usd=budget_usd,
+            day_budget_usd=day_budget_usd,
+        )
         shape = _changed(ledger, found).model_copy(
             update={
                 "day_budget_usd": day_budget_usd,
                 "key": resumed.key,
-                "resumed": tuple(name for name in names if name != found.name),
+                "resumed": resumed.others,
             }
         )
         _tell(shape, as_json=as_json)
         if batches.standing(ledger, found).open:
             tell_if_idle(ledger)
-
-
-def _limit_nusd(
-    session: Session, found: Batch, limit_usd: Decimal | None, *, option: str
-) -> int | None:
-    if limit_usd is None:
-        return None
-    refuse_unknown_prices(session, found.models, limit=option)
-    return usd_to_nusd(limit_usd)
-
-
-def _refuse_less_than_today(
-    session: Session, connection: Connection, limit_nusd: int, *, at_us: int
-) -> None:
-    """Raise UsageError when today's budget is larger already: the larger one would count."""
-    present_nusd = larger_limit_nusd(
-        day_limit_nusd(connection, now_us=at_us), day_budget_nusd(session.settings)
-    )
-    if present_nusd is not None and limit_nusd < present_nusd:
-        raise UsageError(
-            f"the budget of today is {format_usd(present_nusd)} already: give --day-budget-usd "
-            "more than that, or lower day_usd under [budget] in runner.toml and start the workers "
-            "again"
-        )
 
 
 @click.command("cancel", cls=Command, example=("runner batch cancel june",))
@@ -176,18 +143,8 @@ def cancel(session: Session, /, *, batch: str, yes: bool, as_json: bool) -> None
         waiting = batches.standing(ledger, found).open
         if waiting:
             confirm(f"cancel {several(waiting, 'document')} of {found.name}?", yes=yes)
-        with ledger.transaction() as connection:
-            ended = cancel_batch(connection, found, now_us=ledger.clock.us())
+        ended = steering.cancel(ledger, found)
         _tell(_changed(ledger, found, cancelled=ended), as_json=as_json)
-
-
-def _of_state(found: Batch, what: str, *, refused: BatchState) -> Batch:
-    if found.state is refused:
-        raise UsageError(
-            f"batch {found.name} is {refused.value} and cannot {what}; "
-            "submit its inputs under another --batch name"
-        )
-    return found
 
 
 def _changed(ledger: Ledger, found: Batch, *, cancelled: int = 0) -> BatchChangedShape:

@@ -2,19 +2,30 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import click
+from sqlalchemy import Connection
 
+from runner.cli.callfilters import filter_options, wanted_calls
 from runner.cli.commands import Command, LazyGroup, json_option
 from runner.cli.lookup import find_document
-from runner.cli.session import Session, find_batch, pass_session
+from runner.cli.session import Session, pass_session
 from runner.cli.shapes import CallDetailShape, CallListShape, CallShape, TraceShape
 from runner.cli.tables import Column, say_table
 from runner.cli.terminal import lines_of, say, say_json, talk
 from runner.cli.wording import duration, short_time, usd
 from runner.errors import NotFoundError
 from runner.keys import trace_id
-from runner.ledger.calls import CallFilter, call_bodies, document_calls, find_call, list_calls
+from runner.ledger.calls import (
+    AttemptRow,
+    call_bodies,
+    document_calls,
+    find_call,
+    list_calls,
+    record_of_call,
+)
+from runner.outputs import output_of, words_of
 
 _HERE = "runner.cli.calls"
 
@@ -23,7 +34,8 @@ _HERE = "runner.cli.calls"
     cls=LazyGroup,
     table={
         "list": (_HERE, "list_", "The newest calls first."),
-        "show": (_HERE, "show", "One call: request, answer, tokens, cost, latency."),
+        "show": (_HERE, "show", "One call: request, answer, parsed output, tokens, cost, latency."),
+        "search": ("runner.cli.search", "search", "Calls whose texts have these words."),
         "trace": (_HERE, "trace", "All calls of one document, in their order."),
     },
 )
@@ -34,41 +46,18 @@ def calls() -> None:
 @click.command(
     "list",
     cls=Command,
-    example=("runner calls list --batch june --fault schema_invalid",),
+    example=(
+        "runner calls list --batch june --fault schema_invalid",
+        "runner calls list --job invoice --prompt v2 --since 2d --min-cost-usd 0.01",
+    ),
 )
-@click.option("--batch", help="Of this batch.")
-@click.option("--document", help="Of this document: id, beginning of the id, or source.")
-@click.option("--model", help="To this model.")
-@click.option("--fault", help="That failed with this fault, such as rate_limited.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 10_000),
-    default=50,
-    show_default=True,
-    help="At most this many.",
-)
+@filter_options
 @json_option
 @pass_session
-def list_(
-    session: Session,
-    /,
-    *,
-    batch: str | None,
-    document: str | None,
-    model: str | None,
-    fault: str | None,
-    limit: int,
-    as_json: bool,
-) -> None:
+def list_(session: Session, /, *, as_json: bool, **filters: Any) -> None:
     """List provider calls, the newest first."""
     with session.ledger() as ledger:
-        wanted = CallFilter(
-            batch_id=None if batch is None else find_batch(ledger, batch).id,
-            document_id=None if document is None else find_document(ledger, document),
-            model=model,
-            fault=fault,
-            limit=limit,
-        )
+        wanted = wanted_calls(ledger, filters)
         with ledger.snapshot() as connection:
             shapes = tuple(map(CallShape.of, list_calls(connection, wanted)))
     if as_json:
@@ -130,18 +119,39 @@ def _cost(one: CallShape) -> str | None:
 @json_option
 @pass_session
 def show(session: Session, /, *, attempt: str, as_json: bool) -> None:
-    """Show one call: what was sent, what came back, tokens, cost, and latency by step."""
+    """Show one call: what was sent, what came back and was read from it, tokens, cost, latency."""
     with session.ledger() as ledger, ledger.snapshot() as connection:
         row = find_call(connection, attempt)
         if row is None:
             raise NotFoundError(f"no call {attempt!r}: `runner calls list` shows their ids")
-        shape = CallDetailShape.of_call(row, call_bodies(connection, attempt))
+        shape = _detail(connection, row)
     if as_json:
         say_json(shape)
         return
     say(lines_of(_facts(shape)))
+    say("\nparsed output\n" + _output(shape))
     say("\nrequest\n" + _pretty(shape.request))
     say("\nanswer\n" + _pretty(shape.answer))
+
+
+def _detail(connection: Connection, row: AttemptRow) -> CallDetailShape:
+    bodies = call_bodies(connection, row.id)
+    words = None
+    if bodies.answer is not None:
+        words = words_of(status=row.status, body=bodies.answer, headers=bodies.headers)
+    record_json = record_of_call(connection, row.id)
+    output = output_of(words=words, record_json=record_json, fault=row.fault, message=row.message)
+    return CallDetailShape.of_call(row, bodies, output)
+
+
+def _output(one: CallDetailShape) -> str:
+    """The data for a person, above it why it did not become a record."""
+    told = "" if one.output_problem is None else f"(no record: {one.output_problem})\n"
+    if one.output is None:
+        return told + "(none is left, or none was received)"
+    if isinstance(one.output, str):
+        return told + one.output
+    return told + json.dumps(one.output, indent=2, ensure_ascii=False)
 
 
 def _facts(one: CallDetailShape) -> list[tuple[str, object]]:

@@ -1,5 +1,6 @@
 """How commands are made: groups that import lazily, help with an example and the exit codes."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -9,6 +10,7 @@ import click
 
 from runner.cli.endings import exit_code_of
 from runner.cli.exits import MEANINGS, Exit
+from runner.log import begin
 
 ALWAYS = (Exit.DONE, Exit.FAILED, Exit.USAGE)
 
@@ -114,4 +116,9 @@ class TopGroup(LazyGroup):
         extra |= {"standalone_mode": False, "prog_name": "runner"}
         extra["obj"] = tuple(sys.argv[1:] if typed is None else typed)
         run = super().main
-        sys.exit(exit_code_of(lambda: run(*args, **extra)))
+
+        def spoken() -> Any:
+            begin(os.environ)
+            return run(*args, **extra)
+
+        sys.exit(exit_code_of(spoken))

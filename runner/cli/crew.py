@@ -11,9 +11,10 @@ from types import TracebackType
 from typing import Self
 
 from runner.cli.exits import Exit
-from runner.cli.terminal import plain
+from runner.cli.terminal import ERROR, plain
 from runner.cli.wording import stuck_words
 from runner.errors import RunnerError
+from runner.log import Value, is_json, read_event
 from runner.processes import STUCK_AFTER_S, WorkerProcesses
 
 GIVE_UP_AFTER = 3  # failures in a row of each child, with the same message
@@ -151,13 +152,23 @@ class Crew:
         while chunk := self._read():
             *lines, self._unfinished_line = (self._unfinished_line + chunk).split(b"\n")
             for line in lines:
-                self._hear(plain(line.decode("utf-8", "replace"), chars_max=LINE_CHARS_MAX))
+                said = line.decode("utf-8", "replace")
+                if is_json() and (event := read_event(said)) is not None:
+                    self._hear_event(event, said)
+                else:
+                    self._hear(plain(said, chars_max=LINE_CHARS_MAX))
 
     def _read(self) -> bytes:
         try:
             return os.read(self._pipe_fd, READ_BYTES)
         except BlockingIOError:
             return b""
+
+    def _hear_event(self, event: Mapping[str, Value], line: str) -> None:
+        """Pass an event on as it is: a machine reads them all."""
+        if event["event"] == ERROR:
+            self._said_error = str(event["message"]).removeprefix(_FAILED)
+        self._on_line(line)
 
     def _hear(self, line: str) -> None:
         if line.startswith(_FAILED):

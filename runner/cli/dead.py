@@ -12,7 +12,6 @@ from runner.cli.commands import Command, LazyGroup, json_option
 from runner.cli.confirming import confirm, yes_option
 from runner.cli.idle import tell_if_idle, tell_paused
 from runner.cli.lookup import find_document, look_at
-from runner.cli.pricing import Estimate, price_retry
 from runner.cli.session import Session, find_batch, pass_session
 from runner.cli.shapes import (
     DeadGroupShape,
@@ -35,10 +34,11 @@ from runner.ledger.deadletters import (
     DeadLetter,
     group_dead,
     list_dead,
-    purge_dead,
 )
-from runner.model import DocumentState
+from runner.model import DeadReason, DocumentState
 from runner.pinned import PinnedJobs
+from runner.pricing import Estimate, price_retry
+from runner.retention import purge as purge_texts
 
 _HERE = "runner.cli.dead"
 
@@ -206,7 +206,8 @@ def retry(
     with session.ledger() as ledger:
         wanted = _filter(ledger, filters, documents)
         letters = _letters(ledger, wanted)
-        estimate = price_retry(session, ledger, letters, prompt=prompt, models=models)
+        _refuse_erased(letters, documents)
+        estimate = price_retry(session.settings, ledger, letters, prompt=prompt, models=models)
         _tell_estimate(estimate)
         retried: list[str] = []
         if estimate.retriable and not dry_run:
@@ -221,6 +222,16 @@ def retry(
         if retried:
             tell_paused(ledger, (letter.batch_name for letter in letters))
             tell_if_idle(ledger)
+
+
+def _refuse_erased(letters: Sequence[DeadLetter], documents: Sequence[str]) -> None:
+    """Those that are named one by one are told; a filter passes them over, as all without text."""
+    for letter in letters:
+        if documents and letter.reason == DeadReason.ERASED:
+            raise UsageError(
+                f"document {letter.document_id} was {letter.message}: there is nothing to send "
+                "again; submit its file anew, in another batch, if that may be"
+            )
 
 
 def _tell_estimate(estimate: Estimate) -> None:
@@ -264,9 +275,8 @@ def purge(session: Session, /, *, yes: bool, as_json: bool, **filters: Any) -> N
         if letters:
             count = several(len(letters), "dead letter")
             confirm(f"drop the texts of {count}? They cannot be retried then.", yes=yes)
-            with ledger.transaction() as connection:
-                ids = [one.document_id for one in letters]
-                purged = purge_dead(connection, ids, now_us=ledger.clock.us())
+            ids = [one.document_id for one in letters]
+            purged = purge_texts(ledger, session.settings.home, ids)
     if as_json:
         say_json(PurgedShape(purged=purged))
     else:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import click
 
 from runner.cli.exits import Exit
-from runner.cli.terminal import hush_stdout, plain, talk
+from runner.cli.terminal import ERROR, hush_stdout, plain, talk
 from runner.errors import RunnerError, UsageError
 
 MESSAGE_CHARS_MAX = 300
@@ -42,17 +42,17 @@ def _say(error: BaseException) -> int:
             talk("interrupted")
             code = Exit.INTERRUPTED
         case UsageError():
-            talk(f"error: {error}")
+            talk(f"error: {error}", event=ERROR)
             code = Exit.USAGE
         case RunnerError():
-            talk(f"error: {error}")
+            talk(f"error: {error}", event=ERROR)
         case _:
             _say_unexpected(error)
     return code
 
 
 def _say_usage(error: click.ClickException) -> None:
-    talk(f"error: {error.format_message()}")
+    talk(f"error: {error.format_message()}", event=ERROR)
     context = getattr(error, "ctx", None)
     if context is not None:
         talk(f"`{context.command_path} --help` shows how it is called")
@@ -60,7 +60,7 @@ def _say_usage(error: click.ClickException) -> None:
 
 def _say_unexpected(error: BaseException) -> None:
     if os.environ.get("RUNNER_DEBUG") == "1":
-        talk("".join(traceback.format_exception(error)))
+        talk("".join(traceback.format_exception(error)), event=ERROR)
         return
     frame = traceback.extract_tb(error.__traceback__)[-1]
     # only the first line: what follows in some libraries' errors are the values they were given
@@ -68,5 +68,6 @@ def _say_unexpected(error: BaseException) -> None:
     where = f"{os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119 - a name, no file
     talk(
         f"error: unexpected {type(error).__name__} at {where}: {first}\n"
-        "this is a fault of the runner; RUNNER_DEBUG=1 shows where it comes from"
+        "this is a fault of the runner; RUNNER_DEBUG=1 shows where it comes from",
+        event=ERROR,
     )

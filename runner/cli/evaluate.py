@@ -14,14 +14,15 @@ from runner.cli.interrupts import stop_on_eof
 from runner.cli.opening import open_again
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes.evals import EvalShape
-from runner.cli.submission import Usd, refuse_unknown_prices
+from runner.cli.submission import Usd
 from runner.cli.summary import Told, tell_ending
 from runner.cli.terminal import plain, say_json, talk
 from runner.cli.watch import Ending, ReadAlready
 from runner.cli.wording import several
 from runner.cli.working import EXIT_OF, MAX_WAIT_S, Workers, interrupts_told, work_on
+from runner.evalreport import Report, conclude
 from runner.evals.verdicts import Floor, Verdict
-from runner.evaluation import Asked, Evaluation, Report, conclude, gold_sources, plan_evaluation
+from runner.evaluation import Asked, Evaluation, gold_sources, plan_evaluation
 from runner.files import write_text
 from runner.keys import new_id
 from runner.ledger import Ledger
@@ -29,6 +30,7 @@ from runner.ledger.nights import Night
 from runner.ledger.submission import Batch, find_batch
 from runner.nights import conclude_night
 from runner.pinned import PinnedJobs
+from runner.pricing import refuse_unknown_prices
 
 CONCURRENCY = 100
 REPEATS_MAX = 20
@@ -131,7 +133,7 @@ def evaluate(
         evaluation = plan_evaluation(asked, PinnedJobs(session.settings.job_folders))
         if budget_usd is not None:
             for trial in evaluation.trials:
-                refuse_unknown_prices(session, trial.plan.models, limit="--budget-usd")
+                refuse_unknown_prices(session.settings, trial.plan.models, limit="--budget-usd")
         if night:
             stop_on_eof()
         with session.ledger(create=True) as ledger:

@@ -6,11 +6,11 @@ from runner.budget import nusd_to_usd
 from runner.cli.tables import Column, say_table
 from runner.cli.terminal import say, talk
 from runner.cli.wording import several, usd
+from runner.evalreport import Report, Side
 from runner.evals.scoring import Tally
 from runner.evals.silent import WrongKind
 from runner.evals.statistics import Interval
 from runner.evals.verdicts import Verdict
-from runner.evaluation import Report, Side
 
 _KINDS: Mapping[WrongKind, str] = {
     WrongKind.NOT_IN_DOCUMENT: "not in the document",

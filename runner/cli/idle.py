@@ -3,17 +3,14 @@
 from collections.abc import Iterable
 
 from runner.cli.session import find_batch
-from runner.cli.shapes import LOST_AFTER_S
 from runner.cli.terminal import talk
 from runner.ledger import Ledger
-from runner.ledger.workers import living
+from runner.ledger.workers import LOST_AFTER_S, living
 
 
 def tell_if_idle(ledger: Ledger) -> None:
     """Say which command works on the queue, when no worker gives signs of life."""
-    with ledger.snapshot() as connection:
-        workers = living(connection)
-    if all(ledger.clock.us() - worker.beat_us > LOST_AFTER_S * 1e6 for worker in workers):
+    if not somebody_works(ledger):
         talk(
             "no worker is running: `runner work --until-empty` does what waits, and so does "
             "your `runner run` command again"
@@ -25,3 +22,10 @@ def tell_paused(ledger: Ledger, batch_names: Iterable[str]) -> None:
     for name in sorted(set(batch_names)):
         if find_batch(ledger, name).pause_reason is not None:
             talk(f"{name} is paused: `runner batch resume {name}` lets it go on")
+
+
+def somebody_works(ledger: Ledger) -> bool:
+    """Whether a worker gives signs of life."""
+    with ledger.snapshot() as connection:
+        workers = living(connection)
+    return any(ledger.clock.us() - worker.beat_us <= LOST_AFTER_S * 1e6 for worker in workers)

@@ -45,16 +45,24 @@ def _row(one: LimitShape) -> tuple[object, ...]:
     use = one.use
     return (
         f"{one.model} at {one.server}",
-        _part(use.requests, use.requests_limit, window_s=use.window_s),
-        _part(use.tokens, use.tokens_limit, window_s=use.window_s),
+        limit_part(use.requests, use.requests_limit, window_s=use.window_s),
+        limit_part(use.tokens, use.tokens_limit, window_s=use.window_s),
         f"{use.calls}" if use.calls_limit is None else f"{use.calls}/{use.calls_limit}",
         use.waiting or None,
         use.refused or None,
-        f"as of {duration(one.seen_s)} ago" if one.seen_s > OLD_S else "; ".join(_notes(use)),
+        limit_note(one),
     )
 
 
-def _part(used: int, limit: int | None, *, window_s: float) -> str | None:
+def limit_note(one: LimitShape) -> str:
+    """Why nothing starts just now, or how old the figures are."""
+    if one.seen_s > OLD_S:
+        return f"as of {duration(one.seen_s)} ago"
+    return "; ".join(_notes(one.use))
+
+
+def limit_part(used: int, limit: int | None, *, window_s: float) -> str | None:
+    """What is used of a limit within its window; None without a limit."""
     if limit is None:
         return None
     window = "" if window_s == 60 else f" in {window_s:g} s"  # noqa: PLR2004 - a minute goes without saying

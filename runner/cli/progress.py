@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from runner.budget import format_usd
 from runner.cli.terminal import console, plain, talk
 from runner.cli.wording import duration
+from runner.log import Level, is_json, log, pass_on
 
 if TYPE_CHECKING:
     from rich.console import ConsoleRenderable
@@ -98,6 +99,8 @@ class Board(Protocol):
 
 def make_board() -> Board:
     """The board that fits what stderr is."""
+    if is_json():
+        return LogBoard()
     return LiveBoard() if sys.stderr.isatty() else PlainBoard()
 
 
@@ -130,6 +133,41 @@ class PlainBoard:
     def note(self, line: str) -> None:
         """Write the line."""
         self._write(plain(line))
+
+    def close(self) -> None:
+        """Nothing to undo."""
+
+
+class LogBoard:
+    """An event every few seconds when something changed, and what workers log as it is."""
+
+    def __init__(self, *, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._plain = PlainBoard(clock_s=clock_s, write=self._tell)
+        self._now: Progress | None = None
+
+    def show(self, now: Progress) -> None:
+        """Log it when it is time and there is news."""
+        self._now = now
+        self._plain.show(now)
+
+    def _tell(self, line: str) -> None:
+        now = self._now
+        assert now is not None
+        log(
+            "progress",
+            line,
+            level=Level.INFO,
+            batch=now.batch,
+            accepted=now.accepted,
+            ended=now.ended,
+            dead=now.dead,
+            review=now.review,
+            in_flight=now.in_flight,
+        )
+
+    def note(self, line: str) -> None:
+        """Pass a worker's event on."""
+        pass_on(line)
 
     def close(self) -> None:
         """Nothing to undo."""

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -13,18 +13,18 @@ from runner.cli.commands import Command, json_option
 from runner.cli.confirming import confirm, yes_option
 from runner.cli.idle import tell_if_idle, tell_paused
 from runner.cli.lookup import find_document
-from runner.cli.pricing import Estimate, price_retry
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes.review import DecidedShape, RunAgainShape
 from runner.cli.terminal import say, say_json, talk
 from runner.cli.wording import several, usd
-from runner.corrections import with_values
+from runner.corrections import typed_value, with_values
 from runner.errors import InputError, UsageError
 from runner.exporters import STDOUT
 from runner.ledger import Ledger
 from runner.ledger.reviews import Waiting
 from runner.model import Decided
 from runner.pinned import PinnedJobs
+from runner.pricing import Estimate, price_retry
 from runner.reviews import Reviewer, decide_all, find_waiting, run_again
 from runner.reviews import correct as write_correction
 from runner.validate import TEXT_MAX_CHARS
@@ -206,20 +206,7 @@ def _changed(waiting: Waiting, changes: Sequence[str]) -> str:
         if not path or not equals:
             raise UsageError(f"--set {change!r} is no PATH=VALUE, such as line_items.0.amount=12.5")
         pairs.append((path, value))
-    return json.dumps(with_values(record, pairs, read=_value))
-
-
-def _value(typed: str, before: Any) -> Any:
-    """What was typed as JSON, else as text; where there was a text, a number is one too."""
-    try:
-        value = json.loads(typed, parse_constant=_no_json)
-    except (ValueError, RecursionError):
-        return typed
-    return typed if isinstance(before, str) and isinstance(value, bool | int | float) else value
-
-
-def _no_json(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    return json.dumps(with_values(record, pairs, read=typed_value))
 
 
 @click.command(
@@ -262,7 +249,7 @@ def again(
     jobs = PinnedJobs(session.settings.job_folders)
     with session.ledger() as ledger:
         found = _found(ledger, documents)
-        estimate = price_retry(session, ledger, found, prompt=prompt, models=models)
+        estimate = price_retry(session.settings, ledger, found, prompt=prompt, models=models)
         _tell_price(estimate)
         queued: list[str] = []
         if not dry_run:

@@ -119,5 +119,6 @@ def _facts(shape: DocumentShape) -> list[tuple[str, object]]:
         ("submitted", shape.created),
         ("due", shape.due),
         ("finished", shape.finished),
+        ("bodies dropped", shape.pruned),
         ("trace id", shape.trace_id),
     ]

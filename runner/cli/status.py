@@ -22,18 +22,19 @@ from runner.cli.shapes import (
 from runner.cli.tables import Column, say_table
 from runner.cli.terminal import say, say_json, talk
 from runner.cli.wording import duration, several, short_time, usd
+from runner.errors import UsageError
 from runner.ledger import Ledger
-from runner.ledger.calls import AttemptRow, CallFilter, list_calls
+from runner.ledger.callfilters import CallFilter
+from runner.ledger.calls import list_calls
 from runner.ledger.keypauses import all_key_pauses
 from runner.ledger.money import DAY, Day, day_of, day_scope
 from runner.ledger.pausing import held_by
+from runner.ledger.speed import RECENT_CALLS, documents_per_s
 from runner.ledger.standing import all_batches, batch_standing, queue_standing
 from runner.ledger.submission import Batch
 from runner.model import BatchState
 
 BATCHES_MAX = 20
-RECENT_CALLS = 1_000
-RECENT_S = 300.0
 
 COLUMNS = (
     Column("batch"),
@@ -59,17 +60,23 @@ WORKER_COLUMNS = (
 
 @click.command(
     cls=Command,
-    example=("runner status", "runner status june", "runner status --json"),
+    example=("runner status", "runner status june", "runner status --watch"),
 )
 @click.argument("batch", required=False)
+@click.option("--watch", is_flag=True, help="Show it live until Ctrl-C.")
 @json_option
 @pass_session
-def status(session: Session, /, *, batch: str | None, as_json: bool) -> None:
+def status(session: Session, /, *, batch: str | None, watch: bool, as_json: bool) -> None:
     """Show how the queue stands: depth, progress of each batch, spend, limits, workers.
 
     Without BATCH, the newest batches are shown. `delayed` documents wait until they may be tried
     again and are part of `queued`. It reads the ledger alone and works while Redis is away.
     """
+    if watch:
+        if as_json:
+            raise UsageError("--watch is for people: give either it or --json")
+        _watch(session, batch)
+        return
     if batch is None and not session.has_ledger:
         shape = _nothing_yet(day_nusd=day_budget_nusd(session.settings))
     else:
@@ -84,6 +91,21 @@ def status(session: Session, /, *, batch: str | None, as_json: bool) -> None:
     _say_paused_keys(shape.paused_keys)
     say_limits(shape.limits)
     _say_workers(shape)
+
+
+def _watch(session: Session, batch: str | None) -> None:
+    from runner.cli.statuswatch import Seen, watch_status  # noqa: PLC0415 - few looks are live
+
+    day_nusd = day_budget_nusd(session.settings)
+    with session.ledger() as ledger:
+
+        def look() -> Seen:
+            shape = _look(ledger, batch, day_nusd=day_nusd)
+            with ledger.snapshot() as connection:
+                calls = list_calls(connection, CallFilter(limit=RECENT_CALLS))
+            return Seen(shape, [call for call in calls if call.fault is not None])
+
+        watch_status(look)
 
 
 def _nothing_yet(*, day_nusd: int | None) -> StatusShape:
@@ -130,19 +152,6 @@ def _paused_keys(connection: Connection) -> tuple[PausedKeyShape, ...]:
         PausedKeyShape.of(pause, list(held_by(connection, pause.scope).values()))
         for pause in all_key_pauses(connection)
     )
-
-
-def documents_per_s(calls: Sequence[AttemptRow], *, now_us: int) -> float | None:
-    """The speed of a batch by its newest calls: those that gave a record, over the time they span.
-
-    None when the last `RECENT_S` seconds tell nothing.
-    """
-    recent = [call for call in calls if now_us - call.created_us <= RECENT_S * 1e6]
-    good = {call.document_id for call in recent if call.fault is None and call.total_us}
-    if not good:
-        return None
-    span_s = (now_us - min(call.created_us for call in recent)) / 1e6
-    return round(len(good) / span_s, 3) if span_s > 0 else None
 
 
 def _say_queue(queue: QueueShape) -> None:

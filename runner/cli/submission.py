@@ -12,17 +12,16 @@ import click
 
 from runner import batches
 from runner.batches import Request, Submitted
-from runner.budget import PriceList
 from runner.cli.session import Session
 from runner.cli.terminal import talk
 from runner.cli.wording import several
-from runner.errors import UsageError
 from runner.ledger import Ledger
 from runner.ledger.submission import Batch, BatchPlan, find_batch
 from runner.loaders import iter_sources
 from runner.loaders.sources import STDIN
 from runner.model import SourceText
 from runner.pinned import Pinned, PinnedJobs
+from runner.pricing import refuse_unknown_prices
 
 NAMED_MAX = 3
 
@@ -168,7 +167,7 @@ def make_plan(session: Session, asked: Asked) -> Planned:
     settings = session.settings
     plan, pinned = batches.plan(asked.request, PinnedJobs(settings.job_folders))
     for limit in _limits(session, asked, pinned):
-        refuse_unknown_prices(session, plan.models, limit=limit)
+        refuse_unknown_prices(session.settings, plan.models, limit=limit)
     known = _known_batch(session, plan.name)
     options = known.options if known is not None else {}
     skipped = Skipped()
@@ -210,18 +209,6 @@ def _limits(session: Session, asked: Asked, pinned: Pinned) -> Iterator[str]:
         yield "document_usd under [budget] in runner.toml"
     elif pinned.frozen_ceiling_usd is not None:
         yield f"ceiling_usd of {pinned.prompt.version} in prompts.lock of job {pinned.name}"
-
-
-def refuse_unknown_prices(session: Session, models: tuple[str, ...], *, limit: str) -> None:
-    """Raise UsageError for a model whose price nobody knows: keeping `limit` would be a guess."""
-    prices = PriceList(session.settings)
-    for model in models:
-        if prices.price(model) is None:
-            raise UsageError(
-                f"no price is known for model {model}, so a budget cannot be kept: set "
-                f'input_usd_per_mtok and output_usd_per_mtok under [models."{model}"] '
-                f"in runner.toml, or leave {limit} out"
-            )
 
 
 def tell_canary(batch: Batch) -> None:

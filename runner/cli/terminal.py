@@ -13,8 +13,12 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
+from runner.log import Level, is_json, log
+
 if TYPE_CHECKING:
     from rich.console import Console
+
+ERROR = "error"  # the event of what ended a command
 
 CELL_CHARS_MAX = 300
 BOLD, NORMAL = "\x1b[1m", "\x1b[0m"
@@ -53,8 +57,12 @@ def _visible(sign: str) -> str:
     return " " if sign.isspace() else ""
 
 
-def talk(text: str) -> None:
-    """Say something to the person, on stderr."""
+def talk(text: str, *, event: str = "said") -> None:
+    """Say something to the person, on stderr; to a machine, as that event."""
+    if is_json():
+        level = Level.ERROR if event == ERROR else Level.INFO
+        log(event, plain_lines(text), level=level)
+        return
     _write(sys.stderr, plain_lines(text) + "\n")
 
 

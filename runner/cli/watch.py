@@ -13,7 +13,8 @@ from runner.cli.interrupts import Interrupts
 from runner.cli.progress import Board, Progress, Speed
 from runner.cli.wording import duration, several
 from runner.ledger import Ledger
-from runner.ledger.calls import CallFilter, list_calls
+from runner.ledger.callfilters import CallFilter
+from runner.ledger.calls import list_calls
 from runner.ledger.standing import BatchStanding, batch_standing, state_counts
 from runner.ledger.submission import Batch, find_batch
 from runner.ledger.workers import living

@@ -6,27 +6,13 @@ from decimal import Decimal
 
 from runner.budget import format_usd, usd_to_nusd
 from runner.errors import UsageError
+from runner.wording import duration, several
+
+__all__ = ["duration", "several"]  # what pages say in the same words
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _AGO = re.compile(r"(\d+)\s*([smhdw])")
-
-
-def duration(seconds: float) -> str:
-    """A duration in its two largest units, such as `3 min 20 s`."""
-    if seconds < 1:
-        return f"{round(seconds * 1000)} ms"
-    if seconds < 10:  # noqa: PLR2004 - where a decimal still says something
-        return f"{seconds:.1f} s"
-    whole_s = round(seconds)
-    for size_s, name, smaller_s, smaller in (
-        (86_400, "d", 3_600, "h"),
-        (3_600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole_s >= size_s:
-            rest = whole_s % size_s // smaller_s
-            return f"{whole_s // size_s} {name}" + (f" {rest} {smaller}" if rest else "")
-    return f"{whole_s} s"
+_AGE = re.compile(r"(\d+[smhdw]\s*)+")
 
 
 def stuck_words(pid: int, *, after_s: float) -> str:
@@ -52,15 +38,18 @@ def short_time(at: str) -> str:
     return at[:19].replace("T", " ")
 
 
-def several(count: int, noun: str, plural: str | None = None) -> str:
-    """`1 document`, `2,000 documents`."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+def size(count: int) -> str:
+    """Bytes as people read them: `734 bytes`, `12.3 MB`."""
+    for unit_bytes, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit_bytes:
+            return f"{count / unit_bytes:.1f} {name}"
+    return several(count, "byte")
 
 
 def since_us(text: str, *, now_us: int, option: str = "--since") -> int:
     """The time that the option means: `90s`, `30m`, `2h`, `3d`, `1w` ago, or an ISO date or time.
 
-    UTC unless it says otherwise. Raises UsageError for anything else.
+    UTC unless it says otherwise. Raises UsageError for anything else, naming the option.
     """
     if ago := _AGO.fullmatch(text.strip().lower()):
         return now_us - int(ago[1]) * _UNITS_S[ago[2]] * 1_000_000
@@ -72,3 +61,11 @@ def since_us(text: str, *, now_us: int, option: str = "--since") -> int:
             "or a date such as 2026-11-23 or 2026-11-23T08:00"
         ) from error
     return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
+
+
+def age_us(text: str, *, option: str) -> int:
+    """An age such as `90d`, `12h`, `30m` or `1d 12h`. Raises UsageError, naming the option."""
+    written = text.strip().lower()
+    if not _AGE.fullmatch(written):
+        raise UsageError(f"{option} {text!r} is no age: give one such as 90d, 12h, 30m or 1d12h")
+    return sum(int(number) * _UNITS_S[unit] for number, unit in _AGO.findall(written)) * 1_000_000

@@ -125,13 +125,9 @@ def _quoted(spec: FieldSpec, value: Mapping[str, Any], path: str, document: _Doc
     if not quote and document.bare:
         _bare(spec, said, path, document)
     elif (found := _quote_place(spec, quote, document)) is None:
-        document.errors.append(
-            FieldError(
-                path,
-                f"the quote {_shown(quote)} is not in the document: copy the words verbatim that "
-                "give the value, or give null",
-            )
-        )
+        lack = f"the quote {_shown(quote)} is not in the document" if quote else "no quote is given"
+        advice = "copy the words verbatim that give the value, or give null"
+        document.errors.append(FieldError(path, f"{lack}: {advice}"))
     elif not _follows(spec, said, quote):
         document.errors.append(
             FieldError(path, f"{_shown(said)} does not follow from its quote {_shown(quote)}")

@@ -1,6 +1,5 @@
 """The ledger: the database that is the truth about every document, attempt, record and cost."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -10,6 +9,7 @@ from sqlalchemy import Connection
 from runner.ledger.clock import LedgerClock
 from runner.ledger.engine import ledger_id, open_engine, reading_engine
 from runner.ledger.writer import GroupThread, Operation
+from runner.log import log
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -37,7 +37,7 @@ class Ledger:
 
     def _note_trouble(self, why: str | None) -> None:
         if why is not None and self.trouble is None:
-            sys.stderr.write(f"runner: {why}; waiting until it can be written again\n")
+            log("ledger_trouble", f"{why}; waiting until it can be written again")
         self.trouble = why
 
     async def write(self, operation: Operation[A, R], argument: A) -> R:
@@ -73,6 +73,25 @@ class Ledger:
         """A consistent view to read from."""
         with self._reading.connect() as connection, connection.begin():
             yield connection
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is a file of this machine."""
+        return self._engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def outside(self) -> Iterator[Connection]:
+        """A connection in no transaction, for the few statements that allow none around them."""
+        # SQLite's driver opens no transactions here; were it told so, it would be told otherwise
+        # when the connection goes back to its pool
+        level = {} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        with self._engine.connect().execution_options(outside=True, **level) as connection:
+            yield connection
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits for this process to write."""
+        return self._writer is not None and self._writer.has_callers
 
     def close(self) -> None:
         """Commit what is queued and let go of the database."""

@@ -105,6 +105,9 @@ def _document_problems(connection: Connection, batch_id: str) -> list[str]:
         "are dead without a reason": and_(
             document.c.state == DocumentState.DEAD, document.c.reason.is_(None)
         ),
+        "are to be called, or are being called, without a text": and_(
+            document.c.state.in_(OPEN_STATES), document.c.text_digest.is_(None)
+        ),
         "run without a lease": and_(running, ~leased),
         "hold a lease without running": and_(~running, document.c.lease_token.is_not(None)),
         "have a call in flight without running": and_(~running, has_live),

@@ -5,15 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import zstandard
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from runner.keys import content_digest
-from runner.ledger.dialect import chunks, insert_new
-from runner.ledger.tables import blob
+from runner.ledger.dialect import chunks, insert_new, many_at_a_time
+from runner.ledger.tables import blob, unwanted
 
 LEVEL = 1  # of short texts it leaves as little as level 3, in two thirds of the time
 MANY = 32  # texts are worth more than one thread
 TEXT_MAX_BYTES = 64 * 1024 * 1024
+REMOVAL = "remove blobs"  # what is done one at a time, and not while others store
 
 _local = threading.local()
 
@@ -61,8 +62,9 @@ def store(connection: Connection, contents: Iterable[bytes]) -> None:
 
 
 def store_packed(connection: Connection, packed: Iterable[Packed]) -> None:
-    """Store each of these that is not stored yet."""
+    """Store each of these that is not stored yet; none of them is to be dropped any more."""
     by_digest = {one.digest: one for one in packed}
+    _want_again(connection, by_digest)
     insert_new(
         connection,
         blob,
@@ -71,6 +73,15 @@ def store_packed(connection: Connection, packed: Iterable[Packed]) -> None:
             for _, one in sorted(by_digest.items())  # one order: no deadlocks
         ],
     )
+
+
+def _want_again(connection: Connection, digests: Iterable[bytes]) -> None:
+    many_at_a_time(connection, REMOVAL)
+    # nearly always the list is empty: this look is all that it costs a writer
+    if connection.exec_driver_sql("SELECT 1 FROM unwanted LIMIT 1").first() is None:
+        return
+    for some in chunks(sorted(digests)):
+        connection.execute(delete(unwanted).where(unwanted.c.digest.in_(some)))
 
 
 def fetch(connection: Connection, digests: Iterable[bytes | None]) -> Mapping[bytes, bytes]:

@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from sqlalchemy import Connection, Select, select
 
 from runner.ledger import blobs
+from runner.ledger.callfilters import CallFilter, conditions
 from runner.ledger.evidence import read_evidence
 from runner.ledger.tables import attempt, batch, document, event, record, source
 from runner.model import Evidence
@@ -79,6 +80,7 @@ class DocumentView:
     created_us: int
     due_us: int
     finished_us: int | None
+    pruned_us: int | None  # when its text, requests and answers were dropped for age
     sources: tuple[str, ...]
     text: str | None
     data: Any
@@ -88,27 +90,18 @@ class DocumentView:
     prompt_id: str | None  # of the record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallFilter:
-    """Which attempts to list."""
-
-    batch_id: str | None = None
-    document_id: str | None = None
-    model: str | None = None
-    fault: str | None = None
-    limit: int = 50
-
-
 def _rows(connection: Connection, query: Select[Any]) -> list[AttemptRow]:
     return [AttemptRow(**row) for row in connection.execute(query).mappings()]
 
 
 def list_calls(connection: Connection, wanted: CallFilter) -> list[AttemptRow]:
     """The newest attempts first (attempt ids sort by time of birth)."""
-    query = select(*_ROW_COLUMNS).order_by(attempt.c.id.desc()).limit(wanted.limit)
-    for name in ("batch_id", "document_id", "model", "fault"):
-        if (value := getattr(wanted, name)) is not None:
-            query = query.where(attempt.c[name] == value)
+    query = (
+        select(*_ROW_COLUMNS)
+        .where(*conditions(connection, wanted))
+        .order_by(attempt.c.id.desc())
+        .limit(wanted.limit)
+    )
     return _rows(connection, query)
 
 
@@ -116,6 +109,15 @@ def find_call(connection: Connection, attempt_id: str) -> AttemptRow | None:
     """One attempt."""
     found = _rows(connection, select(*_ROW_COLUMNS).where(attempt.c.id == attempt_id))
     return found[0] if found else None
+
+
+def record_of_call(connection: Connection, attempt_id: str) -> str | None:
+    """The data that this call gave its document, as JSON; None when it gave none."""
+    return connection.execute(
+        select(record.c.data_json)
+        .join(attempt, attempt.c.document_id == record.c.document_id)
+        .where(attempt.c.id == attempt_id, record.c.attempt_id == attempt_id)
+    ).scalar()
 
 
 def document_calls(connection: Connection, document_id: str) -> list[AttemptRow]:
@@ -199,6 +201,12 @@ def find_documents(connection: Connection, id_or_source: str) -> list[str]:
     return list(dict.fromkeys(connection.execute(by_source).scalars()))
 
 
+def source_names(connection: Connection, document_id: str) -> tuple[str, ...]:
+    """The names of a document's sources, in the order of their submission."""
+    names = select(source.c.name).where(source.c.document_id == document_id).order_by(source.c.id)
+    return tuple(connection.execute(names).scalars())
+
+
 def view_document(connection: Connection, document_id: str) -> DocumentView:
     """One document as a person would look at it."""
     row = (
@@ -213,9 +221,6 @@ def view_document(connection: Connection, document_id: str) -> DocumentView:
     )
     texts = blobs.fetch(connection, [row[document.c.text_digest]])
     text = texts.get(row[document.c.text_digest])
-    names = connection.execute(
-        select(source.c.name).where(source.c.document_id == document_id).order_by(source.c.id)
-    ).scalars()
     own = {
         name: row[document.c[name]]
         for name in DocumentView.__slots__
@@ -227,7 +232,7 @@ def view_document(connection: Connection, document_id: str) -> DocumentView:
         batch_name=row["batch_name"],
         job=row["job"],
         cost_nusd=row[document.c.cost_nusd] if row[document.c.cost_known] else None,
-        sources=tuple(names),
+        sources=source_names(connection, document_id),
         text=None if text is None else text.decode(),
         data=None if data_json is None else json.loads(data_json),
         flags=tuple(json.loads(row[record.c.flags_json] or "[]")),
@@ -249,12 +254,18 @@ class EventRow:
 
 
 def events(
-    connection: Connection, *, document_id: str | None = None, limit: int = 20
+    connection: Connection,
+    *,
+    document_id: str | None = None,
+    batch_id: str | None = None,
+    limit: int = 20,
 ) -> Sequence[EventRow]:
-    """The newest events first, of one document or of all."""
+    """The newest events first, of one document, of a batch as a whole, or of all."""
     query = select(
         event.c.at_us, event.c.kind, event.c.batch_id, event.c.document_id, event.c.message
     ).order_by(event.c.id.desc())
     if document_id is not None:
         query = query.where(event.c.document_id == document_id)
+    if batch_id is not None:
+        query = query.where(event.c.batch_id == batch_id)
     return [EventRow(**row) for row in connection.execute(query.limit(limit)).mappings()]

@@ -7,8 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select, update
 
-from runner.ledger.dialect import chunks
+from runner.ledger.blobs import REMOVAL
+from runner.ledger.dialect import chunks, one_at_a_time
 from runner.ledger.events import note, note_documents
+from runner.ledger.sweeping import list_unwanted
 from runner.ledger.tables import batch, document, source
 from runner.model import BatchState, DeadReason, DocumentState
 
@@ -21,8 +23,11 @@ class DeadFilter:
     reason: str | None = None
     grep: str | None = None  # a part of the message, any case
     since_us: int | None = None
+    until_us: int | None = None
+    signature: str | None = None  # of one group
     document_ids: tuple[str, ...] = ()
     limit: int | None = None
+    skip: int = 0  # so many of the newest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,10 @@ def _wanted(query: Select[tuple[object, ...]], wanted: DeadFilter) -> Select[tup
         )
     if wanted.since_us is not None:
         query = query.where(document.c.finished_us >= wanted.since_us)
+    if wanted.until_us is not None:
+        query = query.where(document.c.finished_us <= wanted.until_us)
+    if wanted.signature is not None:
+        query = query.where(func.coalesce(document.c.signature, "") == wanted.signature)
     if wanted.document_ids:
         query = query.where(document.c.id.in_(wanted.document_ids))
     return query
@@ -97,7 +106,7 @@ def list_dead(connection: Connection, wanted: DeadFilter) -> list[DeadLetter]:
         wanted,
     ).order_by(document.c.finished_us.desc(), document.c.id)
     if wanted.limit is not None:
-        query = query.limit(wanted.limit)
+        query = query.limit(wanted.limit).offset(wanted.skip)
     return [DeadLetter(**row) for row in connection.execute(query).mappings()]
 
 
@@ -187,13 +196,23 @@ def retry_dead(
 
 
 def purge_dead(connection: Connection, ids: Iterable[str], *, now_us: int) -> int:
-    """Drop the text of these dead letters; their rows, costs and reasons stay. How many were."""
+    """Let go of the text of these dead letters; rows, costs and reasons stay. How many are.
+
+    The next sweep drops the texts that nothing else refers to.
+    """
     purged = 0
+    one_at_a_time(connection, REMOVAL)
     for some in chunks(ids):
+        meant = (document.c.id.in_(some), document.c.state == DocumentState.DEAD)
+        digests = connection.execute(select(document.c.text_digest).where(*meant)).scalars()
+        list_unwanted(connection, list(digests))
         purged += connection.execute(
             update(document)
-            .where(document.c.id.in_(some), document.c.state == DocumentState.DEAD)
-            .values(text_digest=None)
+            .where(*meant)
+            .values(
+                former_digest=func.coalesce(document.c.text_digest, document.c.former_digest),
+                text_digest=None,
+            )
         ).rowcount
     note(connection, "dead_purged", f"{purged} dead letters purged", now_us=now_us)
     return purged

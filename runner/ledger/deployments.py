@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from runner.ledger.events import note
+from runner.ledger.secondreads import read_second_pin, written_second_pin
 from runner.ledger.submission import Batch, batch_from_row
-from runner.ledger.tables import batch, document, eval_run, record
-from runner.model import DocumentState
+from runner.ledger.tables import attempt, batch, document, eval_run, record
+from runner.model import AttemptState, DocumentState
 
 WORK = "run"  # the purpose of a batch that is the job's work: no evaluation, no trial
 PASS = "pass"  # noqa: S105 - a verdict
@@ -65,8 +66,8 @@ def evaluations(connection: Connection, job: str, prompt_id: str) -> list[Evalua
         select(eval_run)
         .where(eval_run.c.job == job, eval_run.c.prompt_id == prompt_id)
         .order_by(eval_run.c.created_us.desc(), eval_run.c.id.desc())
-        .limit(EVALUATIONS_MAX)
-    )
+    ).all()
+    told = [row for row in rows if not json.loads(row.summary_json).get("simulated")]
     return [
         Evaluation(
             id=row.id,
@@ -79,8 +80,7 @@ def evaluations(connection: Connection, job: str, prompt_id: str) -> list[Evalua
             dearest_call_nusd=row.dearest_call_nusd,
             created_us=row.created_us,
         )
-        for row in rows
-        if not json.loads(row.summary_json).get("simulated")
+        for row in told[:EVALUATIONS_MAX]
     ]
 
 
@@ -211,7 +211,8 @@ def repin(connection: Connection, wish: Repin, *, now_us: int) -> Repinned:
     """Pin the good version wherever a call could still be made with the bad one.
 
     That is in every batch of the job's work: what waits, what runs (for calls after the present
-    one), dead letters and reviews (should they be tried again), and documents that join later.
+    one), dead letters and reviews (should they be tried again), documents that join later, and
+    second reads, which end where they would ask what the first one asks.
     What a worker has loaded already and not yet asked for is put back into the queue: its old
     ticket is stale. Records and attempts keep the id that they were asked with.
     Repeating it changes nothing.
@@ -221,7 +222,9 @@ def repin(connection: Connection, wish: Repin, *, now_us: int) -> Repinned:
     for row in connection.execute(_work_of(wish.job).with_for_update()).all():
         found = batch_from_row(row)
         states = _repin_documents(connection, found, wish, done.prompt_ids, now_us=now_us)
-        changed = _repin_batch(connection, found, wish, done.prompt_ids)
+        changed = _repin_batch(connection, row, found, wish, done.prompt_ids)
+        if "second_read_json" in changed:
+            _drop_loaded_second_reads(connection, found.id, now_us=now_us)
         if states or changed:
             done.add(states)
             done.batches.append(found.name)
@@ -230,17 +233,40 @@ def repin(connection: Connection, wish: Repin, *, now_us: int) -> Repinned:
     return done
 
 
-def _repin_batch(connection: Connection, found: Batch, wish: Repin, bad_ids: set[str]) -> bool:
-    values: dict[str, Any] = {}
+def _repin_batch(
+    connection: Connection, row: Any, found: Batch, wish: Repin, bad_ids: set[str]
+) -> dict[str, str | None]:
+    """Change what a batch itself pins; the columns that were changed."""
+    values: dict[str, str | None] = {}
     if found.prompt_version == wish.bad:
         bad_ids.add(found.prompt_id)
         values |= {"prompt_version": wish.good, "prompt_id": wish.id_of(found.models)}
     if found.canary is not None and found.canary.version == wish.bad:
         bad_ids.add(found.canary.prompt_id)
         values["canary_json"] = None
+    second = read_second_pin(row.second_read_json)
+    if second is not None and second.prompt_version == wish.bad:
+        bad_ids.add(second.prompt_id)
+        id_ = wish.id_of(second.models)
+        same = id_ == values.get("prompt_id", found.prompt_id)
+        pin = None if same else replace(second, prompt_version=wish.good, prompt_id=id_)
+        values["second_read_json"] = written_second_pin(pin)
     if values:
         connection.execute(update(batch).where(batch.c.id == found.id).values(values))
-    return bool(values)
+    return values
+
+
+def _drop_loaded_second_reads(connection: Connection, batch_id: str, *, now_us: int) -> None:
+    """Queue again what a worker may have loaded to read it a second time with the old pin."""
+    connection.execute(
+        update(document)
+        .where(
+            document.c.batch_id == batch_id,
+            document.c.state == DocumentState.READY,
+            document.c.first_read_json.is_not(None),
+        )
+        .values(state=DocumentState.QUEUED, due_us=now_us)
+    )
 
 
 def _repin_documents(
@@ -264,12 +290,17 @@ def _repin_documents(
         .where(*mine, document.c.state == DocumentState.READY)
         .values(state=DocumentState.QUEUED, due_us=now_us)
     )
-    # what the bad version's answer left for the next request is of no use to the good one
+    # what the bad version's answer left for the next request is of no use to the good one; a paid
+    # answer that waits to be read is judged as what it was asked for
+    answered = select(attempt.c.document_id).where(
+        attempt.c.batch_id == found.id, attempt.c.state == AttemptState.ANSWERED
+    )
     connection.execute(
         update(document)
         .where(
             *mine,
             document.c.tried.is_(True),
+            document.c.id.not_in(answered),
             document.c.reask_json.is_not(None) | document.c.first_read_json.is_not(None),
         )
         .values(reask_json=None, first_read_json=None)

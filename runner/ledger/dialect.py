@@ -56,6 +56,12 @@ def one_at_a_time(connection: Connection, what: str) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(what))))
 
 
+def many_at_a_time(connection: Connection, what: str) -> None:
+    """Until this transaction ends, nobody does `what` in `one_at_a_time`; others may do as this."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(select(func.pg_advisory_xact_lock_shared(func.hashtext(what))))
+
+
 def chunks(values: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
     """The values in lists of at most `size`."""
     iterator = iter(values)

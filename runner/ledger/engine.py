@@ -20,7 +20,7 @@ BUSY_TIMEOUT_MS = 30_000
 # dirties at random are written several times over.
 CHECKPOINT_PAGES = 8_000
 BUSY_PAUSES_S = (0.001, 0.004)
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 # PostgreSQL's classes: connection lost, deadlock or serialization, no room, shutting down, disk.
@@ -92,26 +92,38 @@ def _configure_sqlite(connection: sqlite3.Connection, _: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A writer takes the lock at once: a transaction that read first and wrote later could fail
     # with SQLITE_BUSY_SNAPSHOT, which no timeout cures.
-    if connection.get_execution_options().get("read_only"):
+    options = connection.get_execution_options()
+    if options.get("outside"):
+        return
+    if options.get("read_only"):
         connection.exec_driver_sql("BEGIN")
         return
     # SQLite's own waiting sleeps up to 100 ms between two tries, and whoever tries more often goes
     # first: beside seven other writers some waited for two seconds. Here all try equally often.
     raw = connection.connection.driver_connection
     assert isinstance(raw, sqlite3.Connection)
-    raw.execute("PRAGMA busy_timeout = 0")
-    give_up_s = time.monotonic() + BUSY_TIMEOUT_MS / 1000
-    while "locked" in (trouble := _try_to_begin(raw)) and time.monotonic() < give_up_s:
-        time.sleep(random.uniform(*BUSY_PAUSES_S))  # noqa: S311 - so that no two keep step
-    raw.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    if trouble:  # once more, so that its error is SQLAlchemy's, which tells a full disk from a bug
+    if not execute_fairly(raw, "BEGIN IMMEDIATE", give_up_s=BUSY_TIMEOUT_MS / 1000):
+        # once more, so that its error is SQLAlchemy's, which tells a full disk from a bug
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _try_to_begin(raw: sqlite3.Connection) -> str:
-    """Begin a transaction that writes; what is wrong, empty when it has begun."""
+def execute_fairly(raw: sqlite3.Connection, statement: str, *, give_up_s: float) -> bool:
+    """Try a statement that needs a lock as often as every writer tries; whether it was done.
+
+    It tries no longer than `give_up_s`, and once when something else than a lock is in the way.
+    """
+    raw.execute("PRAGMA busy_timeout = 0")
+    until_s = time.monotonic() + give_up_s
+    while "locked" in (trouble := _try(raw, statement)) and time.monotonic() < until_s:
+        time.sleep(random.uniform(*BUSY_PAUSES_S))  # noqa: S311 - so that no two keep step
+    raw.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    return not trouble
+
+
+def _try(raw: sqlite3.Connection, statement: str) -> str:
+    """Execute a statement; what is wrong, empty when it has been done."""
     try:
-        raw.execute("BEGIN IMMEDIATE")
+        raw.execute(statement)
     except sqlite3.Error as error:
         return str(error) or type(error).__name__
     return ""

@@ -111,13 +111,24 @@ def write_run(connection: Connection, run: RunRow, cases: Iterable[CaseRow]) -> 
     connection.execute(insert(eval_result), rows)
 
 
-def read_cases(connection: Connection, run_id: str, *, prompt_id: str) -> list[CaseRow]:
-    """How every gold document fared with this prompt in an evaluation."""
-    rows = connection.execute(
-        select(eval_result)
-        .where(eval_result.c.run_id == run_id, eval_result.c.prompt_id == prompt_id)
-        .order_by(eval_result.c.case_id, eval_result.c.repeat)
-    )
+def list_runs(connection: Connection, *, limit: int) -> list[RunRow]:
+    """The newest evaluations first."""
+    query = select(eval_run).order_by(eval_run.c.created_us.desc(), eval_run.c.id.desc())
+    return [_run(row) for row in connection.execute(query.limit(limit))]
+
+
+def find_run(connection: Connection, run_id: str) -> RunRow | None:
+    """One evaluation."""
+    row = connection.execute(select(eval_run).where(eval_run.c.id == run_id)).first()
+    return None if row is None else _run(row)
+
+
+def cases_of(connection: Connection, run_id: str, *, prompt_id: str | None = None) -> list[CaseRow]:
+    """How the gold documents fared, by name: with both prompts of an evaluation, or with one."""
+    query = select(eval_result).where(eval_result.c.run_id == run_id)
+    if prompt_id is not None:
+        query = query.where(eval_result.c.prompt_id == prompt_id)
+    rows = connection.execute(query.order_by(eval_result.c.case_id, eval_result.c.repeat))
     return [
         CaseRow(
             prompt_id=row.prompt_id,
@@ -131,3 +142,19 @@ def read_cases(connection: Connection, run_id: str, *, prompt_id: str) -> list[C
         )
         for row in rows
     ]
+
+
+def _run(row: Any) -> RunRow:
+    return RunRow(
+        id=row.id,
+        job=row.job,
+        prompt_version=row.prompt_version,
+        prompt_id=row.prompt_id,
+        models=tuple(json.loads(row.models_json)),
+        gold_digest=row.gold_digest,
+        against_prompt_id=row.against_prompt_id,
+        verdict=row.verdict,
+        summary=json.loads(row.summary_json),
+        dearest=Dearest(document_nusd=row.dearest_document_nusd, call_nusd=row.dearest_call_nusd),
+        created_us=row.created_us,
+    )

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from runner.ledger.dialect import insert_new
-from runner.ledger.evaluations import CaseRow, read_cases
+from runner.ledger.evaluations import CaseRow, cases_of
 from runner.ledger.tables import eval_run, nightly
 
 RUNS_MAX = 200  # of a job, the newest: where its last nights are looked for
@@ -100,9 +100,9 @@ def find_night(connection: Connection, night: Night, *, before_max: int) -> Nigh
         prompt_id=run.prompt_id,
         verdict=run.verdict,
         reason=summary["reason"],
-        cases=tuple(read_cases(connection, run.id, prompt_id=run.prompt_id)),
+        cases=tuple(cases_of(connection, run.id, prompt_id=run.prompt_id)),
         before=tuple(
-            tuple(read_cases(connection, row.id, prompt_id=row.prompt_id))
+            tuple(cases_of(connection, row.id, prompt_id=row.prompt_id))
             for row in alike[:before_max]
         ),
     )

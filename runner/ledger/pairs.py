@@ -48,17 +48,19 @@ def _rows(connection: Connection, batch_id: str) -> Iterator[Any]:
         .where(source.c.document_id == document.c.id)
         .scalar_subquery()
     )
+    # what was pruned is still known by the digest that its text had
+    digest = func.coalesce(document.c.text_digest, document.c.former_digest)
     yield from connection.execute(
         select(
             document.c.id,
             document.c.state,
-            document.c.text_digest,
+            digest.label("text_digest"),
             name.label("source"),
             record.c.data_json,
         )
         .outerjoin(record, record.c.document_id == document.c.id)
-        .where(document.c.batch_id == batch_id, document.c.text_digest.is_not(None))
-        .order_by(document.c.text_digest)
+        .where(document.c.batch_id == batch_id, digest.is_not(None))
+        .order_by(digest)
     )
 
 

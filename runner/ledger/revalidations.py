@@ -127,10 +127,15 @@ def apply_judged(connection: Connection, judged: Sequence[Judged], *, now_us: in
             .with_for_update()
         )
     }
-    kept = [one for one in judged if rows[one.document_id].state == one.was]
+    kept = [one for one in judged if _is_as_it_was(rows[one.document_id], one)]
     for one in kept:
         _write(connection, one, rows[one.document_id], now_us=now_us)
     return [one in kept for one in judged]
+
+
+def _is_as_it_was(row: Any, one: Judged) -> bool:
+    """Not decided on meanwhile, and neither erased nor pruned: its answer is still there."""
+    return row.state == one.was and row.erased_us is None and row.pruned_us is None
 
 
 def _write(connection: Connection, one: Judged, row: Any, *, now_us: int) -> None:

@@ -40,6 +40,15 @@ blob = Table(
     Column("zstd", LargeBinary, nullable=False),
 )
 
+# Blobs to drop once nothing refers to them: parts of what was pruned, purged or erased. Storing one
+# of them again takes it off this list.
+unwanted = Table(
+    "unwanted",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("mark", BigInteger, nullable=False),  # of the removal that put it here
+)
+
 batch = Table(
     "batch",
     metadata,
@@ -75,7 +84,9 @@ document = Table(
     Column("id", String(40), primary_key=True),
     Column("batch_id", ForeignKey("batch.id"), nullable=False),
     Column("position", BigInteger, nullable=False),  # order of submission within the batch
-    Column("text_digest", LargeBinary(32)),  # none when unparsable or erased
+    Column("text_digest", LargeBinary(32)),  # none when unparsable, pruned, purged or erased
+    # of a text that was pruned or purged: it still tells which documents had one content
+    Column("former_digest", LargeBinary(32)),
     Column("text_bytes", BigInteger, nullable=False),
     # its own pins, where they are not the batch's: of a canary, or of a retry with another prompt
     # or model. They say what its next call asks with; its attempts and its record what was asked.
@@ -117,6 +128,8 @@ document = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("queued_us", BigInteger, nullable=False),  # since when it waits; the oldest-age figure
     Column("finished_us", BigInteger),
+    Column("pruned_us", BigInteger),  # when its text, requests and answers were dropped for age
+    Column("erased_us", BigInteger),  # when all that it said was, at somebody's wish
     # the feeder's window, progress counts and dead-letter lists all read this index
     Index("document_by_state", "state", "batch_id", "tried", "due_us", "position"),
     Index("document_by_batch", "batch_id", "state"),
@@ -125,6 +138,13 @@ document = Table(
         "batch_id",
         sqlite_where=text("cost_known IS 0"),
         postgresql_where=text("cost_known IS false"),
+    ),
+    Index(
+        "document_of_own_prompt",
+        "prompt_version",
+        "prompt_id",
+        sqlite_where=text("prompt_version IS NOT NULL"),
+        postgresql_where=text("prompt_version IS NOT NULL"),
     ),
 )
 
@@ -152,7 +172,7 @@ attempt = Table(
     Column("model", String(200), nullable=False),
     Column("prompt_id", String(40), nullable=False),
     # exact request bytes = head + JSON-escaped document text + tail; tail is none when the
-    # request does not contain the text in one piece and stands whole in head
+    # request does not contain the text in one piece and stands whole in head; zeros once removed
     Column("request_head_digest", LargeBinary(32), nullable=False),
     Column("request_tail_digest", LargeBinary(32)),
     Column("answer_digest", LargeBinary(32)),
@@ -180,6 +200,14 @@ attempt = Table(
     Column("total_us", BigInteger),
     Index("attempt_by_document", "document_id", "number"),
     Index("attempt_by_batch", "batch_id", "state"),
+    # only calls that failed: they are few, and those that people look for
+    Index(
+        "attempt_by_fault",
+        "fault",
+        "id",
+        sqlite_where=text("fault IS NOT NULL"),
+        postgresql_where=text("fault IS NOT NULL"),
+    ),
 )
 
 record = Table(

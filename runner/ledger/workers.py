@@ -9,6 +9,8 @@ from runner.ledger.dialect import insert_new, one_at_a_time
 from runner.ledger.tables import document, leader, worker
 
 LEADER_ROLE = "feeder"
+# a worker beats every 3 s; one that has not for this long is taken for lost when looked at
+LOST_AFTER_S = 10.0
 TRYING = "trying"  # a process that tries one document by itself: it takes nothing from the road
 
 

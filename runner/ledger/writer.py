@@ -71,6 +71,11 @@ class GroupThread:
             self._waiting.put(_Caller(operation, argument, future))
         return await future
 
+    @property
+    def has_callers(self) -> bool:
+        """Whether somebody waits whose operation has not begun."""
+        return not self._waiting.empty()
+
     def close(self) -> None:
         """Commit what was queued, then stop."""
         with self._door:

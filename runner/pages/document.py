@@ -1,14 +1,16 @@
 """The page of one document: its record field by field, and its text with the evidence marked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runner.keys import trace_id
 from runner.ledger.calls import AttemptRow, DocumentView, EventRow
 from runner.model import Evidence
 
 from . import render_page
 from .marking import leaves, pieces
+from .waterfall import waterfall
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +27,21 @@ def document_page(
     view: DocumentView, *, calls: Sequence[AttemptRow], events: Sequence[EventRow]
 ) -> str:
     """One document as HTML that stands alone."""
-    return render_page(
-        "document.html",
-        view=view,
-        calls=calls,
-        events=events,
-        fields=field_lines(view),
-        pieces=pieces(view.text or "", view.evidence),
-    )
+    return render_page("document.html", **document_parts(view, calls=calls, events=events))
+
+
+def document_parts(
+    view: DocumentView, *, calls: Sequence[AttemptRow], events: Sequence[EventRow]
+) -> Mapping[str, Any]:
+    """What `document.html` shows, wherever it is served."""
+    return {
+        "view": view,
+        "trace_id": trace_id(view.id),
+        "bars": waterfall(calls),
+        "events": events,
+        "fields": field_lines(view),
+        "pieces": pieces(view.text or "", view.evidence),
+    }
 
 
 def field_lines(view: DocumentView) -> list[FieldLine]:

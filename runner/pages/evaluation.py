@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from runner.evalreport import CaseResult, Report
 from runner.evals.comparing import Compared, FieldOutcome
 from runner.evals.silent import WrongKind
-from runner.evaluation import CaseResult, Report
 
 from . import render_page
 

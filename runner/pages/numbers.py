@@ -3,9 +3,11 @@
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
-from runner.budget import format_usd
+from runner.budget import format_usd, usd_to_nusd
+from runner.wording import duration, several
 
 NOTHING = "\u2013"
 
@@ -13,6 +15,11 @@ NOTHING = "\u2013"
 def usd(nusd: int | None) -> str:
     """Nano-dollars; a price nobody knows is said to be unknown."""
     return "unknown" if nusd is None else format_usd(nusd)
+
+
+def dollars(amount: Decimal | None) -> str:
+    """US dollars; a price nobody knows is said to be unknown."""
+    return usd(None if amount is None else usd_to_nusd(amount))
 
 
 def moment(us: int | None) -> str:
@@ -44,11 +51,19 @@ def value(data: Any) -> str:
     return data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
 
 
+def span(seconds: float | None) -> str:
+    """A span in seconds as a person says it."""
+    return NOTHING if seconds is None else duration(seconds)
+
+
 FILTERS: Mapping[str, Callable[..., str]] = {
     "usd": usd,
+    "dollars": dollars,
     "moment": moment,
     "seconds": seconds,
     "count": count,
     "percent": percent,
     "value": value,
+    "span": span,
+    "several": several,
 }

@@ -35,7 +35,8 @@ from typing import Any
 import redis
 
 from runner.ledger import Ledger
-from runner.ledger.calls import CallFilter, list_calls
+from runner.ledger.callfilters import CallFilter
+from runner.ledger.calls import list_calls
 from runner.servers.valkey import use_valkey
 from runner.testing.answers import Answers
 from runner.testing.chat_request import RequestReader

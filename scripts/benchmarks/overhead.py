@@ -27,13 +27,8 @@ from runner.config import Settings
 from runner.keys import Ticket, new_id
 from runner.ledger import Ledger
 from runner.ledger.engine import sqlite_url
-from runner.ledger.feeding import Feed, feed
-from runner.ledger.gate import Claim, claim
-from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
-from runner.ledger.work import load
-from runner.ledger.workers import WorkerRow, register, take_lead
 from runner.loaders import from_iterable
-from runner.model import AttemptState, Call, Done, RawAnswer, Usage
+from runner.model import Call, RawAnswer
 from runner.pinned import PinnedJobs
 from runner.provider import OpenAIProvider
 from runner.queue import Road
@@ -41,6 +36,7 @@ from runner.servers.valkey import use_valkey
 from runner.testing.control import ProviderProcess
 from runner.testing.documents import generate_documents
 from scripts.benchmarks.homes import MODEL, check_all_done, environment, prepared, submit_all
+from scripts.benchmarks.turns import Turns
 
 SLOTS = 100
 WORK = [sys.executable, "-m", "runner.cli", "work", "--until-empty"]
@@ -157,50 +153,15 @@ async def measure_ledger(documents: list[tuple[str, str]], home: Path) -> float:
     ledger = Ledger(sqlite_url(home / "ledger.db"))
     planned, _ = plan(Request(job="invoice", batch="bench"), PinnedJobs(()))
     submit(ledger, planned, from_iterable(documents))
-    me = WorkerRow(
-        id="w", number=0, host="", pid=0, process_started_s=0, state="working", beats=0,
-        beat_us=0, slots=SLOTS, in_flight=0, note=None,
-    )  # fmt: skip
-    with ledger.transaction() as connection:
-        register(connection, me)
-        take_lead(connection, me.id, instead_of=None)
-    answer = RawAnswer(200, random.Random(1).randbytes(300).hex().encode(), {}, 0)  # noqa: S311
-    gate = asyncio.Semaphore(SLOTS)
-
-    async def one(ticket: Ticket) -> None:
-        async with gate:
-            now_us, attempt, token = time.time_ns() // 1000, new_id("a"), new_id("l")
-            work = await ledger.read(load, ticket)
-            assert work is not None
-            wish = Claim(
-                ticket=ticket, lease_token=token, worker_id=me.id, attempt_id=attempt,
-                model=MODEL, prompt_id=work.prompt_id, request_head=b"head", request_tail=b"tail",
-                hold_nusd=1000, queue_wait_us=0, limiter_wait_us=0, now_us=now_us,
-            )  # fmt: skip
-            assert await ledger.write(claim, wish) is None
-            body = answer.body + attempt.encode()
-            await ledger.write(
-                store_answers,
-                Answer(
-                    attempt_id=attempt, lease_token=token, document_id=ticket.document_id,
-                    answer=RawAnswer(200, body, {}, 0),
-                ),
-            )  # fmt: skip
-            settled = Settlement(
-                attempt_id=attempt, state=AttemptState.CONCLUDED, cost_nusd=900, usage=Usage(1, 2)
-            )
-            end = Finish(
-                ticket=ticket, outcome=Done("{}"), signature="", now_us=now_us, lease_token=token,
-                settlement=settled, model=MODEL, prompt_id=work.prompt_id,
-            )  # fmt: skip
-            assert await ledger.write(finish, end)
+    body = random.Random(1).randbytes(300).hex()  # noqa: S311 - filling, no secret
+    turns = Turns(
+        ledger,
+        slots=SLOTS,
+        answer_to=lambda work: f"{body}{work.ticket.document_id}".encode(),
+    )
 
     async def all_of_them() -> None:
-        while True:
-            wish = Feed(worker_id=me.id, window=2 * SLOTS, now_us=time.time_ns() // 1000)
-            if not (tickets := await ledger.write(feed, wish)):
-                return
-            await asyncio.gather(*map(one, tickets))
+        assert await turns.take_all() == len(documents)
 
     used = await _cpu_of(all_of_them)
     ledger.close()

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from runner.ledger import Ledger
 from runner.ledger.audit import AuditReport, audit
-from runner.ledger.calls import AttemptRow, CallFilter, list_calls
+from runner.ledger.callfilters import CallFilter
+from runner.ledger.calls import AttemptRow, list_calls
 from runner.ledger.standing import state_counts
 from runner.model import OPEN_STATES, AttemptState, DocumentState, Fault
 from runner.testing.book import Entry

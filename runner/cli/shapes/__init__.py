@@ -18,13 +18,12 @@ from runner.ledger.deadletters import DeadGroup, DeadLetter
 from runner.ledger.keypauses import KeyPause
 from runner.ledger.lanes import LaneRow
 from runner.ledger.money import Day, larger_limit_nusd
+from runner.ledger.speed import eta_s
 from runner.ledger.standing import BatchStanding, QueueStanding
-from runner.ledger.workers import WorkerRow
+from runner.ledger.workers import LOST_AFTER_S, WorkerRow
 from runner.limiter.use import LaneUse
 from runner.model import BatchState, DocumentState, How
-
-# a worker beats every 3 s; one that has not for this long is taken for lost when looked at
-LOST_AFTER_S = 10.0
+from runner.outputs import Output
 
 
 class SubmittedShape(Shape):
@@ -132,12 +131,7 @@ class BatchShape(Shape):
             ambiguous_usd=nusd_to_usd(found.ambiguous_nusd),
             budget_usd=in_usd(found.limit_nusd),
             documents_per_s=documents_per_s,
-            eta_s=round(found.open / documents_per_s, 1)
-            if documents_per_s
-            and found.open
-            and batch.submitted
-            and batch.state is BatchState.ACTIVE
-            else None,
+            eta_s=eta_s(found, documents_per_s=documents_per_s),
         )
 
 
@@ -348,15 +342,19 @@ class CallListShape(Shape):
 class CallDetailShape(CallShape):
     """`calls show`: a call with the exact text of its request and answer; null once removed."""
 
+    output: Any  # the data in the answer, as recorded or as the model wrote it
+    output_problem: str | None  # why it gave no record
     request: str | None
     answer: str | None
     headers: Mapping[str, str]
 
     @classmethod
-    def of_call(cls, row: AttemptRow, bodies: CallBodies) -> Self:
-        """A call with its bodies."""
+    def of_call(cls, row: AttemptRow, bodies: CallBodies, output: Output) -> Self:
+        """A call with its bodies and what was read from them."""
         return cls(
             **_call_fields(row),
+            output=output.data,
+            output_problem=output.problem,
             request=_text(bodies.request),
             answer=_text(bodies.answer),
             headers=bodies.headers,
@@ -416,6 +414,7 @@ class DocumentShape(Shape):
     created: str
     due: str | None  # when it may be tried again, while it waits
     finished: str | None
+    pruned: str | None  # when its text, requests and answers were dropped for age
     model: str | None
     prompt_id: str | None
     flags: tuple[str, ...]
@@ -448,6 +447,7 @@ class DocumentShape(Shape):
             created=iso(view.created_us),
             due=iso(view.due_us) if view.state == DocumentState.QUEUED else None,
             finished=as_iso(view.finished_us),
+            pruned=as_iso(view.pruned_us),
             model=view.model,
             prompt_id=view.prompt_id,
             flags=view.flags,

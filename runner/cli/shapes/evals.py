@@ -5,11 +5,11 @@ from decimal import Decimal
 from typing import Self
 
 from runner.cli.shapes.base import Shape, in_usd
+from runner.evalreport import Report, Side
 from runner.evals.scoring import Tally
 from runner.evals.silent import WrongKind
 from runner.evals.statistics import Interval
 from runner.evals.verdicts import Difference
-from runner.evaluation import Report, Side
 
 
 class IntervalShape(Shape):

@@ -1,4 +1,4 @@
-"""What it would cost to run documents again, told before anything is queued."""
+"""What money is promised before it is spent: the price of running documents again, and limits."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from typing import Protocol
 
 from runner import batches
 from runner.budget import PriceList, nusd_to_usd, usd_to_nusd
-from runner.cli.session import Session
-from runner.errors import ConfigError, JobError
+from runner.config import Settings
+from runner.errors import ConfigError, JobError, UsageError
 from runner.ledger import Ledger
 from runner.ledger.calls import view_document
 from runner.pinned import Pinned, PinnedJobs
@@ -61,7 +61,7 @@ class _Price:
 
 
 def price_retry(
-    session: Session,
+    settings: Settings,
     ledger: Ledger,
     letters: Sequence[Ended],
     *,
@@ -76,13 +76,13 @@ def price_retry(
     for letter in letters:
         if letter.has_text:
             by_batch[letter.batch_id].append(letter)
-    jobs = PinnedJobs(session.settings.job_folders)
+    jobs = PinnedJobs(settings.job_folders)
     prices: list[_Price] = []
     troubles: list[str] = []
     for batch_id, some in by_batch.items():
         try:
             pinned = _pinned(ledger, jobs, batch_id, prompt=prompt, models=models)
-            prices.append(_price(session, ledger, some, pinned))
+            prices.append(_price(settings, ledger, some, pinned))
         except (JobError, ConfigError) as error:
             if prompt is not None or models:
                 raise
@@ -117,14 +117,12 @@ def _pinned(
     )
 
 
-def _price(session: Session, ledger: Ledger, letters: Sequence[Ended], pinned: Pinned) -> _Price:
+def _price(settings: Settings, ledger: Ledger, letters: Sequence[Ended], pinned: Pinned) -> _Price:
     step = -(-len(letters) // SAMPLE_MAX)
     sample = letters[::step]
     with ledger.snapshot() as connection:
         texts = [view_document(connection, one.document_id).text for one in sample]
-    found = batches.forecast(
-        pinned, texts, settings=session.settings, prices=PriceList(session.settings)
-    )
+    found = batches.forecast(pinned, texts, settings=settings, prices=PriceList(settings))
     if found.expected_usd is None or found.worst_usd is None:
         return _Price(None, None)
     all_bytes = sum(one.text_bytes for one in letters)
@@ -139,3 +137,15 @@ def _scaled(amount_usd: Decimal, share: Decimal) -> Decimal:
 def _sum(amounts: Sequence[Decimal | None]) -> Decimal | None:
     known = [amount for amount in amounts if amount is not None]
     return sum(known, Decimal(0)) if len(known) == len(amounts) else None
+
+
+def refuse_unknown_prices(settings: Settings, models: tuple[str, ...], *, limit: str) -> None:
+    """Raise UsageError for a model whose price nobody knows: keeping `limit` would be a guess."""
+    prices = PriceList(settings)
+    for model in models:
+        if prices.price(model) is None:
+            raise UsageError(
+                f"no price is known for model {model}, so a budget cannot be kept: set "
+                f'input_usd_per_mtok and output_usd_per_mtok under [models."{model}"] '
+                f"in runner.toml, or leave {limit} out"
+            )

@@ -1,0 +1,219 @@
+"""Benchmark: full-text search over a call log, and what keeping its index costs those who write.
+
+A ledger is filled with generated invoices, each answered once. Its index is built, asked by common
+and rare words with and without filters, and lists are asked with the same filters. Then documents
+are taken through a ledger with a long unindexed history as fast as it goes, in turn with and
+without the worker's task that indexes; the figure is the median of the rounds.
+"""
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.batches import Request, plan, submit
+from runner.ledger import Ledger
+from runner.ledger.audit import audit
+from runner.ledger.callfilters import CallFilter
+from runner.ledger.calls import list_calls
+from runner.ledger.engine import sqlite_url
+from runner.ledger.space import empty_log
+from runner.loaders import from_iterable
+from runner.pinned import PinnedJobs
+from runner.search.keeper import SearchKeeper
+from runner.search.search import catch_up, lag, search
+from runner.search.store import FILE, open_store
+from runner.testing.documents import generate_documents
+from scripts.benchmarks.calls import GAP_US, START_US, answer_to, fill
+from scripts.benchmarks.homes import environment
+from scripts.benchmarks.turns import Turns
+
+ASKED = 5  # times each
+NEVER_S = 1e6
+SLOTS = 100
+MB = 1_000_000
+
+WORDS = {
+    "rare word": "Fjällräven",
+    "common word": "payment",
+    "two common words": "payment goods",
+    "phrase in every text": '"payment is due without"',
+    "number": "1042.50",
+    "beginning of a word": "inv*",
+    "short beginning": "co*",
+    "error message": "valid decimal",
+    "source name": "invoices",
+    "no such word": "zzyzx",
+}
+
+
+def filters_of(attempts: int) -> dict[str, CallFilter]:
+    """Filters that few and that many calls meet, and one that none does."""
+    end_us = START_US + attempts * GAP_US
+    return {
+        "no filter": CallFilter(),
+        "job, fault, prompt": CallFilter(job="invoice", fault="schema_invalid", prompt="v2"),
+        "last hour": CallFilter(since_us=end_us - 3_600 * 1_000_000),
+        "first hour": CallFilter(until_us=START_US + 3_600 * 1_000_000),
+        "dear ones": CallFilter(min_cost_nusd=10**9),
+        "another fault": CallFilter(fault="refused"),
+    }
+
+
+def median_s(action: Callable[[], object]) -> float:
+    """Of a few times."""
+    took = []
+    for _ in range(ASKED):
+        began_s = time.perf_counter()
+        action()
+        took.append(time.perf_counter() - began_s)
+    return statistics.median(took)
+
+
+def build(ledger: Ledger, home: Path, attempts: int) -> None:
+    """Build the index and print its time and size."""
+    store = open_store(home)
+    began_s, cpu_s = time.perf_counter(), time.process_time()
+    catch_up(store, ledger, most_s=NEVER_S)
+    took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
+    store.close()
+    empty_log(ledger)
+    size, of_ledger = ((home / name).stat().st_size for name in (FILE, "ledger.db"))
+    print(
+        f"index: {took_s / attempts * 1e6:.0f} µs a call ({cpu_s / attempts * 1e6:.0f} of CPU), "
+        f"{size / attempts:.0f} bytes a document, {size / MB:.0f} MB beside a ledger of "
+        f"{of_ledger / MB:.0f} MB"
+    )
+
+
+def ask(ledger: Ledger, home: Path, attempts: int) -> None:
+    """Search and list, and print what takes longest of each."""
+    print(f"{'search, ms':24}" + "".join(f"{name:>20}" for name in filters_of(attempts)))
+    worst = 0.0
+    for name, words in WORDS.items():
+        took = [
+            median_s(lambda: search(ledger, home, words, wanted))  # noqa: B023 - called at once
+            for wanted in filters_of(attempts).values()
+        ]
+        print(f"{name:24}" + "".join(f"{one * 1000:>20.0f}" for one in took))
+        worst = max(worst, *took)
+    print(f"slowest search: {worst * 1000:.0f} ms (median of {ASKED})")
+    lists = [
+        median_s(lambda: _list(ledger, wanted))  # noqa: B023 - called at once
+        for wanted in filters_of(attempts).values()
+    ]
+    print(f"{'calls list, ms':24}" + "".join(f"{one * 1000:>20.0f}" for one in lists))
+
+
+def _list(ledger: Ledger, wanted: CallFilter) -> None:
+    with ledger.snapshot() as connection:
+        list_calls(connection, wanted)
+
+
+def command_s(home: Path) -> float:
+    """A whole `runner calls search`, from start to end."""
+    command = [sys.executable, "-m", "runner.cli", "calls", "search", "payment", "--json"]
+    env = environment(home, "http://127.0.0.1:9")
+    return median_s(
+        lambda: subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """One round of taking documents through the ledger."""
+
+    wall_s: float
+    cpu_s: float
+
+    def __add__(self, other: "Writing") -> "Writing":
+        return Writing(self.wall_s + other.wall_s, self.cpu_s + other.cpu_s)
+
+
+async def write(ledger: Ledger, home: Path, turns: Turns, *, indexing: bool) -> Writing:
+    """Take what waits through the ledger, beside the indexing task or not."""
+    keeper = SearchKeeper(ledger, home, leads=lambda: True, is_quiet=lambda: False)
+    task = asyncio.create_task(keeper.run()) if indexing else None
+    began_s, cpu_s = time.perf_counter(), time.process_time()
+    await turns.take_all()
+    took = Writing(time.perf_counter() - began_s, time.process_time() - cpu_s)
+    if task is not None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    return took
+
+
+async def compare_writing(home: Path, *, history: int, documents: int, rounds: int) -> None:
+    """Print how much longer writing takes while an index is built beside it."""
+    ledger = Ledger(sqlite_url(home / "ledger.db"))
+    fill(ledger, history, seed=2)
+    turns = Turns(
+        ledger,
+        slots=SLOTS,
+        answer_to=lambda work: answer_to({"id": work.ticket.document_id}, work.ticket.turn),
+    )
+    # alone, beside, beside, alone: a ledger that grows slower by the round harms neither
+    pairs: list[tuple[Writing, Writing]] = []
+    for number in range(rounds):
+        took = {False: Writing(0, 0), True: Writing(0, 0)}
+        for part, indexing in enumerate((False, True, True, False)):
+            planned, _ = plan(Request(job="invoice", batch=f"{number}-{part}"), PinnedJobs(()))
+            texts = generate_documents(documents, seed=100 * number + part, size="small")
+            submit(ledger, planned, from_iterable(texts))
+            took[indexing] += await write(ledger, home, turns, indexing=indexing)
+        pairs.append((took[True], took[False]))
+    wall = statistics.median(one.wall_s / other.wall_s for one, other in pairs)
+    cpu = statistics.median(one.cpu_s / other.cpu_s for one, other in pairs)
+    beside, alone = (
+        2 * documents / statistics.median(pair[place].wall_s for pair in pairs) for place in (0, 1)
+    )
+    store = open_store(home)
+    print(
+        f"writing: {alone:.0f} documents/s alone, {beside:.0f} beside indexing: {wall:.3f} times "
+        f"as long, {cpu:.3f} times the CPU (medians of {rounds} rounds); the index is "
+        f"{lag(store, ledger):,} calls behind"
+    )
+    store.close()
+    ledger.close()
+
+
+def main() -> None:
+    """Fill, build, ask, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--attempts", type=int, default=200_000)
+    parser.add_argument("--documents", type=int, default=2_000, help="written each time")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench") as folder:
+        home = Path(folder) / "search"
+        ledger = Ledger(sqlite_url(home / "ledger.db"))
+        fill(ledger, options.attempts, seed=1)
+        with ledger.snapshot() as connection:
+            problems = audit(connection).problems
+        if problems:
+            raise SystemExit(f"void: {problems}")
+        print(f"{options.attempts:,} calls of documents of about 1.5 kB")
+        build(ledger, home, options.attempts)
+        ask(ledger, home, options.attempts)
+        print(f"`runner calls search` as a command: {command_s(home):.2f} s")
+        ledger.close()
+        asyncio.run(
+            compare_writing(
+                Path(folder) / "writing",
+                history=min(20_000, options.attempts),
+                documents=options.documents,
+                rounds=options.rounds,
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()

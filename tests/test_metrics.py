@@ -1,0 +1,277 @@
+"""Metrics say what the ledger says, only grow where they count, and stay cheap to read."""
+
+import json
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from runner.config import BudgetSettings, Settings
+from runner.keys import first_id
+from runner.ledger import Ledger
+from runner.ledger.engine import sqlite_url
+from runner.ledger.lanes import note_lanes, write_use
+from runner.ledger.tables import attempt
+from runner.metrics import CONTENT_TYPE, Metrics
+from runner.metrics.serving import MetricsServer
+from runner.model import AttemptState, Fault, Outcome, Usage
+from runner.testing.control import ProviderProcess
+from tests.command_lines import call
+from tests.ledgers import DEAD, DONE, POSTGRES_URL, START_US, TRANSIENT, World, lane_of, open_world
+from tests.roads import Road, assert_three_histories_agree
+from tests.test_limitwatch import QUIET
+
+SCRAPE_MAX_S = 0.3
+STEP_US = 2_000  # 500 calls a second
+END_US = START_US + 200_000 * STEP_US
+
+
+class Samples(dict[tuple[str, frozenset[tuple[str, str]]], float]):
+    """The samples of one answer by name and labels."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        for family in text_string_to_metric_families(answer.decode()):
+            self.names.add(family.name + "_total" * (family.type == "counter"))
+            if family.type == "histogram":
+                self.names.update(f"{family.name}_{end}" for end in ("bucket", "sum", "count"))
+            for sample in family.samples:
+                key = sample.name, frozenset(sample.labels.items())
+                assert key not in self, f"{key} twice"
+                self[key] = sample.value
+
+    def of(self, name: str, **labels: str) -> float:
+        """The sum over the samples with at least these labels."""
+        wanted = labels.items()
+        found = [n for (one, own), n in self.items() if one == name and wanted <= own]
+        return sum(found)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with open_world(tmp_path) as world:
+        yield world
+
+
+def metrics_of(world: World, tmp_path: Path, **settings: Any) -> Metrics:
+    return Metrics(world.ledger, Settings(home=tmp_path, **settings))
+
+
+def test_an_attempt_is_counted_once_it_has_ended_and_once_only(
+    world: World, tmp_path: Path
+) -> None:
+    metrics = metrics_of(world, tmp_path)
+    worker, batch = world.worker(), world.batch()
+    world.add(batch, "one", "two")
+    one, two = (world.claim(ticket, worker) for ticket in world.feed(worker))
+    world.store(one)
+    open_ones = Samples(metrics.render())
+    assert open_ones.of("runner_calls_total") == 0
+    assert open_ones.of("runner_held_usd") == 2_000 / 1e9
+    usage = Usage(input_tokens=100, cached_tokens=60, output_tokens=9)
+    world.finish(one, DONE, usage=usage, response_us=40_000, parse_us=900, total_us=50_000)
+    for _ in range(3):
+        seen = Samples(metrics.render())
+        assert seen.of("runner_calls_total") == 1
+        assert seen.of("runner_calls_total", outcome="good", model="small") == 1
+        assert seen.of("runner_tokens_total", kind="cached") == 60
+        assert seen.of("runner_cost_usd_total", kind="settled") == 900 / 1e9
+        assert seen.of("runner_step_seconds_bucket", step="total", le="0.05") == 1
+        assert seen.of("runner_step_seconds_bucket", step="total", le="0.025") == 0
+        assert seen.of("runner_step_seconds_sum", step="parse") == 900 / 1e6
+    world.finish(two, TRANSIENT, state=AttemptState.AMBIGUOUS, cost_nusd=None, ambiguous_nusd=1_000)
+    seen = Samples(metrics.render())
+    assert seen.of("runner_calls_total", outcome="server_error") == 1
+    assert seen.of("runner_cost_usd_total", kind="ambiguous") == 1_000 / 1e9
+    assert seen.of("runner_held_usd") == 0
+
+
+def test_a_reader_that_looked_often_and_one_that_looks_now_say_the_same(
+    world: World, tmp_path: Path
+) -> None:
+    metrics = metrics_of(world, tmp_path)
+    worker = world.worker()
+    before: Samples | None = None
+    outcomes: list[Outcome] = [DONE, TRANSIENT, DEAD, DONE]
+    for turn, outcome in enumerate(outcomes):
+        batch = world.batch(f"b{turn}", simulated=turn == 3)
+        world.add(batch, f"text {turn}", f"other {turn}")
+        world.turn(worker, outcome)
+        seen = Samples(metrics.render())
+        for (name, labels), value in ({} if before is None else before).items():
+            if name.endswith(("_total", "_bucket", "_sum", "_count")):
+                assert seen[name, labels] >= value, "counters only grow"
+        before = seen
+    assert before == Samples(metrics_of(world, tmp_path).render())
+    assert before is not None
+    assert before.of("runner_calls_total", simulated="true") == 2
+
+
+def test_an_attempt_under_an_id_of_long_ago_is_counted_too(world: World, tmp_path: Path) -> None:
+    metrics = metrics_of(world, tmp_path)
+    worker, batch = world.worker(), world.batch()
+    world.add(batch, "one", "two")
+    early, late = world.feed(worker)
+    world.finish(world.claim(early, worker, attempt_id="a5"))
+    assert Samples(metrics.render()).of("runner_calls_total") == 1
+    world.finish(world.claim(late, worker, attempt_id="a01aaaaaaaa"))  # as by a clock set back
+    for _ in range(2):
+        assert Samples(metrics.render()).of("runner_calls_total") == 2
+
+
+def test_a_call_that_never_left_is_no_call(world: World, tmp_path: Path) -> None:
+    worker, batch = world.worker(), world.batch()
+    world.add(batch, "one")
+    world.turn(worker, TRANSIENT, state=AttemptState.NOT_SENT, cost_nusd=0)
+    seen = Samples(metrics_of(world, tmp_path).render())
+    assert seen.of("runner_calls_total") == 0
+    assert seen.of("runner_calls_not_sent_total", model="small") == 1
+
+
+def test_budgets_lanes_and_pauses_are_told(world: World, tmp_path: Path) -> None:
+    worker, batch = world.worker(), world.batch('na"me\n', budget_nusd=5_000_000_000)
+    world.add(batch, "one")
+    lane = lane_of()
+    use = QUIET.model_copy(update={"refused": 4, "breaker_open": True})
+    now_us = world.ledger.clock.us()
+    with world.ledger.transaction() as connection:
+        note_lanes(connection, [lane], now_us=now_us)
+        write_use(connection, {lane.id: use.model_dump_json()}, now_us=now_us)
+    world.sql(
+        "INSERT INTO key_pause (scope, name, fault, reason, since_us) "
+        "VALUES ('key:y', 'ONE_KEY at example.org', 'money_out', 'because', 1)"
+    )
+    settings = {"budget": BudgetSettings(day_usd=12)}
+    seen = Samples(metrics_of(world, tmp_path, **settings).render())
+    assert seen.of("runner_day_budget_usd") == 12
+    assert seen.of("runner_batch_budget_usd", batch='na"me\n', job="invoice") == 5
+    assert seen.of("runner_batch_documents", state="queued") == 1
+    assert seen.of("runner_lane_requests_limit", server="example.org", key="ONE_KEY") == 500
+    assert seen.of("runner_lane_refusals_total") == 4
+    assert seen.of("runner_lane_breaker_open", model="small") == 1
+    assert seen.of("runner_key_paused", fault="money_out") == 1
+    assert seen.of("runner_oldest_age_seconds", state="waiting") > 0
+    assert seen.of("runner_workers", state="lost") == 1, "it beat in another year"
+    world.sql("UPDATE worker SET state = 'dead' WHERE id = :id", id=worker.id)
+    assert Samples(metrics_of(world, tmp_path).render()).of("runner_workers_died_total") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(POSTGRES_URL is not None, reason="fills the ledger in SQLite's words")
+def test_a_look_at_200_000_attempts_is_cheap(tmp_path: Path) -> None:
+    world = World(Ledger(sqlite_url(tmp_path / "ledger.db")))  # it balances no more
+    world.add(world.batch(), "one")
+    world.turn(world.worker())
+    births = [(first_id("a", at_us=at_us), at_us) for at_us in range(START_US, END_US, STEP_US)]
+    names = [column.name for column in attempt.columns if column.name not in ("id", "created_us")]
+    with world.ledger.transaction() as connection:
+        connection.exec_driver_sql("CREATE TABLE birth (id TEXT, at_us INTEGER)")
+        connection.exec_driver_sql("INSERT INTO birth VALUES (?, ?)", births)
+        connection.exec_driver_sql(
+            f"INSERT INTO attempt (id, created_us, {', '.join(names)}) "
+            f"SELECT birth.id, at_us, {', '.join(names)} FROM attempt, birth"
+        )
+    metrics = metrics_of(world, tmp_path)
+    metrics.render()
+    began_s = time.monotonic()
+    answer = metrics.render()
+    assert time.monotonic() - began_s < SCRAPE_MAX_S
+    assert Samples(answer).of("runner_calls_total") == 200_001
+    world.ledger.close()
+
+
+def test_every_metric_that_a_rule_or_a_panel_names_is_there(world: World, tmp_path: Path) -> None:
+    there = Samples(metrics_of(world, tmp_path).render()).names
+    for name in ("alerts.yml", "grafana.json"):
+        shipped = (files("runner.metrics") / name).read_text(encoding="utf-8")
+        named = set(re.findall(r"\brunner_[a-z_]+", shipped))
+        assert len(named) > 8, "void"
+        assert named <= there, name
+
+
+def test_rules_and_dashboard_are_printed_whole(tmp_path: Path) -> None:
+    dashboard = call("metrics", "--grafana", home=tmp_path)
+    assert (dashboard.code, json.loads(dashboard.out)["title"]) == (0, "runner")
+    rules = call("metrics", "--alert-rules", home=tmp_path)
+    assert rules.out == (files("runner.metrics") / "alerts.yml").read_text(encoding="utf-8")
+    assert call("metrics", "--grafana", "--json", home=tmp_path).code == 2
+
+
+# ------------------------------------------------------------ over HTTP
+
+
+def ask(url: str, *, host: str | None = None, method: str = "GET") -> tuple[int, bytes, str]:
+    request = urllib.request.Request(url, method=method)
+    if host is not None:
+        request.add_header("Host", host)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read(), answer.headers["Content-Type"]
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), error.headers["Content-Type"]
+
+
+@pytest.fixture
+def served() -> Iterator[MetricsServer]:
+    with MetricsServer(lambda: b"up 1\n", host="127.0.0.1", port=0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_one_address_answers_and_only_to_who_names_this_machine(served: MetricsServer) -> None:
+    assert ask(served.url) == (200, b"up 1\n", CONTENT_TYPE)
+    assert ask(served.url, host="localhost:9465")[0] == 200
+    assert ask(served.url, host="evil.example")[0] == 421
+    assert ask(served.url + "/../../etc/passwd")[0] == 404
+    assert ask(served.url, method="POST")[0] == 501
+
+
+@pytest.mark.timeout(120)
+def test_metrics_status_ledger_and_the_providers_book_tell_one_story(
+    road: Road, provider: ProviderProcess
+) -> None:
+    provider.control(faults={"rules": [{"fault": "invalid_json", "rate": 0.2}]})
+    done = road.call("run", "invoice", str(road.write_documents(60)), "--batch", "june")
+    assert done.returncode in (0, 3), done.stderr
+    serving = road.start("metrics", "--port", "0")
+    assert serving.stdout is not None
+    url = serving.stdout.readline().strip()
+    assert url.startswith("http://127.0.0.1:")
+    status_code, answer, content_type = ask(url)
+    assert (status_code, content_type) == (200, CONTENT_TYPE)
+    seen = Samples(answer)
+    status = road.json("status")
+    book, batch = provider.book(), status["batches"][0]
+    for state in ("queued", "ready", "running", "done", "review", "dead"):
+        assert seen.of("runner_documents", state=state) == batch[state]
+    assert seen.of("runner_calls_total") == len(book) == batch["calls"]
+    assert len(book) > 60, "void: nothing failed"
+    assert seen.of("runner_calls_total", outcome=Fault.INVALID_JSON) == sum(
+        entry.fault == "invalid_json" for entry in book
+    )
+    nusd = sum(entry.cost_nusd for entry in book)
+    assert round(seen.of("runner_cost_usd_total", kind="settled") * 1e9) == nusd
+    assert round(seen.of("runner_day_usd", kind="settled") * 1e9) == nusd
+    assert round(status["today"]["cost_usd"] * 1e9) == nusd
+    assert seen.of("runner_tokens_total", kind="input") == sum(e.prompt_tokens for e in book)
+    assert seen.of("runner_tokens_total", kind="output") == sum(e.completion_tokens for e in book)
+    attempts = road.attempts()
+    assert seen.of("runner_step_seconds_count", step="response") == len(attempts)
+    total_s = sum(one.total_us or 0 for one in attempts) / 1e6
+    assert seen.of("runner_step_seconds_sum", step="total") == pytest.approx(total_s)
+    assert_three_histories_agree(road, provider, submitted=60)
+    serving.terminate()
+    assert serving.wait(10) == 0
