@@ -275,8 +275,12 @@ def test_a_ledger_of_before_is_tallied_as_if_it_had_counted_all_along(tmp_path: 
     world.turn(worker, DEFERRED, state=AttemptState.NOT_SENT, cost_nusd=0)
     world.turn(worker, usage=USAGE, **SPANS)
     before = report(world).total.tally
-    for table in ("tally", "alert", "nightly"):
+    for table in ("tally", "alert", "nightly", "unwanted"):
         world.sql(f"DROP TABLE {table}")
+    for index in ("document_of_own_prompt", "attempt_by_fault"):
+        world.sql(f"DROP INDEX {index}")
+    for column in ("former_digest", "pruned_us", "erased_us"):
+        world.sql(f"ALTER TABLE document DROP COLUMN {column}")
     world.sql("UPDATE alembic_version SET version_num = '0004'")
     world.ledger.close()
     world.ledger = Ledger(sqlite_url(path))

@@ -1,12 +1,12 @@
 """Keeps the search index up in the background: one worker of a fleet, a little at a time."""
 
 import asyncio
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from runner.ledger import Ledger
+from runner.log import log
 from runner.search.indexing import CALLS_FIRST, CALLS_MAX, Bite, take_bite
 from runner.search.store import DamagedError, Store, open_store, remove
 
@@ -86,8 +86,9 @@ class SearchKeeper:
             bite = self._take_bite()
         except Exception as error:  # noqa: BLE001 - no trouble with an index may end a worker
             self._close()
-            why = f"{type(error).__name__}: {error}"
-            sys.stderr.write(f"runner: search index: {why}; again in {BROKEN_WAIT_S:.0f} s\n")
+            # the kind alone: words of a database may quote what was to be indexed
+            why = type(error).__name__
+            log("search_index", f"search index: {why}; again in {BROKEN_WAIT_S:.0f} s")
             return None
         self._calls = _next_size(self._calls, bite)
         return bite

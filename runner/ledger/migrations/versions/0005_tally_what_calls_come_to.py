@@ -23,6 +23,10 @@ _TOKENS = (
     *("output_tokens", "reasoning_tokens"),
 )
 _STEPS = ("queue_wait", "limiter_wait", "response", "parse", "total")
+_COLUMNS = (
+    *("document_id", "batch_id", "prompt_id", "model", "created_us", "number", "state", "fault"),
+    *("cost_nusd", "ambiguous_nusd", "hold_nusd", *_TOKENS, *(f"{step}_us" for step in _STEPS)),
+)
 
 
 def upgrade() -> None:
@@ -70,7 +74,10 @@ def _tally_the_past() -> None:
     )
     last: dict[str, tuple[str, str, str, str]] = {}
     calls = connection.execute(
-        sa.text("SELECT * FROM attempt WHERE state NOT IN ('intent', 'answered') ORDER BY id")
+        sa.text(
+            f"SELECT {', '.join(_COLUMNS)} FROM attempt "  # noqa: S608 - names of our own columns
+            "WHERE state NOT IN ('intent', 'answered') ORDER BY id"
+        )
     )
     for call in calls.mappings():
         key = _key(call["created_us"], call["batch_id"], call["prompt_id"], call["model"])
