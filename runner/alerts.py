@@ -1,28 +1,29 @@
-"""Tells a person of budgets that are mostly spent and of batches that pause, once each.
+"""Tells a person what needs one: budgets mostly spent, pauses, outages, old documents, drift.
 
-The leader takes alerts from the ledger, which gives each of them out once: a log line for a budget,
-and for everything the command of `[alerts]` in runner.toml. What the command does harms nothing:
-it runs beside the work, for a bounded time, and a failure is a line in the log.
+The leader takes alerts from the ledger, which gives each of them out once: a log line, and the
+command and the webhook of `[alerts]` in runner.toml. What those do harms nothing: they run beside
+the work, for a bounded time, and a failure is a line in the log.
 """
 
 import asyncio
 import json
-import os
-import shlex
-import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from runner.budget import day_budget_nusd, nusd_to_usd
 from runner.config import Settings
 from runner.ledger import Ledger
-from runner.ledger.alerts import BUDGET_ALERT, Alert, alerts_due, take_alerts
+from runner.ledger.alerts import BATCH_PAUSED, Alert, alerts_due, take_alerts
+from runner.ledger.raising import BREAKER_OPEN
 from runner.log import Level, log
+from runner.telling import host_of, post, run_command
 
-COMMAND_MAX_S = 10.0
-TRIES = 2
+COMMAND_TRIES = 2
+POST_PAUSES_S = (1.0, 4.0, 16.0)  # between the tries of a webhook
 AT_ONCE = 4
+WAITING_MAX = 200  # of what is more, the log alone hears
+FINISH_MAX_S = 30.0  # a drain does not wait longer for a webhook that is away
+SAID_ELSEWHERE = (BATCH_PAUSED, BREAKER_OPEN)  # in the log, as it happens
 
 
 class Alerts:
@@ -33,13 +34,14 @@ class Alerts:
     ) -> None:
         self._ledger = ledger
         self._command = settings.alerts.command
+        self._webhook_url = settings.alerts.webhook_url
         self._day_limit_nusd = day_budget_nusd(settings)
         self._clock_s = clock_s
         self._places = asyncio.Semaphore(AT_ONCE)
         self._telling: set[asyncio.Task[None]] = set()
 
     async def look(self) -> None:
-        """Take what is due and begin to tell it; waits for no command."""
+        """Take what is due and begin to tell it; waits for no command and no webhook."""
         now_us = round(self._clock_s() * 1e6)
         limit_nusd = self._day_limit_nusd
         if not await self._ledger.read_one(
@@ -50,67 +52,77 @@ class Alerts:
             lambda connection: take_alerts(connection, day_limit_nusd=limit_nusd, now_us=now_us)
         )
         for alert in taken:
-            if alert.kind == BUDGET_ALERT:
+            if alert.kind not in SAID_ELSEWHERE:
                 log(alert.kind, alert.message, scope=alert.scope, batch=alert.batch)
-            if self._command is not None:
-                task = asyncio.create_task(self._tell(self._command, alert))
-                self._telling.add(task)
-                task.add_done_callback(self._telling.discard)
+            self._begin_to_tell(alert)
 
     async def finish(self) -> None:
-        """Tell what is left, and wait until the commands have ended."""
+        """Tell what is left, and wait a while until it is told."""
         await self.look()
-        await asyncio.gather(*self._telling, return_exceptions=True)
+        if not self._telling:
+            return
+        _, late = await asyncio.wait(self._telling, timeout=FINISH_MAX_S)
+        for task in late:
+            task.cancel()
+        if late:
+            log("alerts_untold", f"alerts that were not told before the end: {len(late)}")
+            await asyncio.gather(*late, return_exceptions=True)
 
-    async def _tell(self, command: str, alert: Alert) -> None:
+    def _begin_to_tell(self, alert: Alert) -> None:
         line = alert_line(alert)
+        ways = []
+        if self._command is not None:
+            ways.append(self._tell_command(self._command, line))
+        if self._webhook_url is not None:
+            ways.append(self._tell_webhook(self._webhook_url, line))
+        for way in ways:
+            if len(self._telling) >= WAITING_MAX:
+                way.close()
+                log("alert_untold", "too many alerts wait to be told: this one is only here")
+                continue
+            task = asyncio.create_task(way)
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _tell_command(self, command: str, line: bytes) -> None:
         async with self._places:
-            for _ in range(TRIES):
-                trouble = await _run(command, line)
+            for _ in range(COMMAND_TRIES):
+                trouble = await run_command(command, line)
                 if trouble is None:
                     return
                 log("alert_command", f"alert command {command!r} {trouble}", level=Level.ERROR)
 
+    async def _tell_webhook(self, url: str, line: bytes) -> None:
+        async with self._places:
+            for pause_s in (*POST_PAUSES_S, None):
+                trouble, may_help = await post(url, line)
+                if trouble is None:
+                    return
+                words = f"alert webhook at {host_of(url)} {trouble}"
+                log("alert_webhook", words, level=Level.ERROR)
+                if pause_s is None or not may_help:
+                    return
+                await asyncio.sleep(pause_s)
+
 
 def alert_line(alert: Alert) -> bytes:
-    """An alert as the command reads it: one line of JSON, money in US dollars, time in UTC."""
-    limit_nusd = alert.limit_nusd
+    """An alert as it is told: one line of JSON, money in US dollars, time in UTC."""
     told = {
         "kind": alert.kind,
         "scope": alert.scope,
         "batch": alert.batch,
-        "spent_usd": float(nusd_to_usd(alert.spent_nusd)),
-        "limit_usd": None if limit_nusd is None else float(nusd_to_usd(limit_nusd)),
+        "spent_usd": _usd(alert.spent_nusd),
+        "limit_usd": _usd(alert.limit_nusd),
         "message": alert.message,
         "at": iso_utc(alert.at_us),
     }
     return json.dumps(told).encode() + b"\n"
 
 
+def _usd(nusd: int | None) -> float | None:
+    return None if nusd is None else float(nusd_to_usd(nusd))
+
+
 def iso_utc(at_us: int) -> str:
     """A time as ISO 8601 in UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_us // 1_000_000))
-
-
-async def _run(command: str, line: bytes) -> str | None:
-    """Start the command and let it read the line; what went wrong, if anything did."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *shlex.split(command),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C is for the runner, and what it started ends with it
-        )
-    except OSError as error:
-        return f"cannot be started: {error.strerror}"
-    try:
-        await asyncio.wait_for(process.communicate(line), COMMAND_MAX_S)
-    except TimeoutError:
-        return f"took longer than {COMMAND_MAX_S:g} s and was stopped"
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-    return None if process.returncode == 0 else f"ended with exit code {process.returncode}"

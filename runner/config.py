@@ -5,6 +5,7 @@ import os
 import shlex
 import tomllib
 from collections.abc import Mapping
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -74,12 +75,24 @@ class AlertSettings(BaseModel):
     """The `[alerts]` table of runner.toml.
 
     `command` is started without a shell for each alert, which it reads as one line of JSON on its
-    standard input.
+    standard input. `webhook_url` (https, or on this machine) gets the same line by POST.
+    `oldest_age_s` is how long a document may wait, and `dead_percent` which share of a day's
+    documents of a job may end dead, before that is an alert.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     command: str | None = None
+    webhook_url: str | None = None
+    oldest_age_s: float = Field(default=86_400.0, gt=0, allow_inf_nan=False)
+    dead_percent: float = Field(default=10.0, gt=0, le=100, allow_inf_nan=False)
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_a_safe_address(cls, url: str | None) -> str | None:
+        if url is not None and not _is_safe(url):
+            raise ValueError("is no https address, nor an http one on this machine")
+        return url
 
     @field_validator("command")
     @classmethod
@@ -101,6 +114,27 @@ class ReviewSettings(BaseModel):
     audit_percent: float = Field(default=0.0, ge=0, le=100, allow_inf_nan=False)
 
 
+class EvalSettings(BaseModel):
+    """The `[eval]` table of runner.toml.
+
+    The live prompt of each job in `nightly` is evaluated once a night, at `at` (UTC), by a worker
+    that runs as a service; one evaluation spends at most `budget_usd`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nightly: tuple[str, ...] = ()
+    at: time = time(3)
+    budget_usd: Usd | None = None
+
+    @field_validator("at")
+    @classmethod
+    def _is_of_utc(cls, at: time) -> time:
+        if at.tzinfo is not None:
+            raise ValueError("is a time of UTC such as 03:00, without a zone")
+        return at
+
+
 class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -108,6 +142,7 @@ class _File(BaseModel):
     budget: BudgetSettings = BudgetSettings()
     alerts: AlertSettings = AlertSettings()
     review: ReviewSettings = ReviewSettings()
+    eval: EvalSettings = EvalSettings()
 
 
 class Settings(BaseModel):
@@ -124,6 +159,7 @@ class Settings(BaseModel):
     budget: BudgetSettings = BudgetSettings()
     alerts: AlertSettings = AlertSettings()
     review: ReviewSettings = ReviewSettings()
+    eval: EvalSettings = EvalSettings()
 
     @classmethod
     def load(cls, *, env: Mapping[str, str] = os.environ, config: Path | None = None) -> Self:
@@ -143,6 +179,7 @@ class Settings(BaseModel):
             budget=file.budget,
             alerts=file.alerts,
             review=file.review,
+            eval=file.eval,
         )
 
     def model(self, name: str) -> ModelSettings:

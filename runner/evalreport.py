@@ -193,6 +193,7 @@ def _run_row(report: Report) -> RunRow:
             "repeats": report.evaluation.asked.repeats,
             "against": None if report.baseline is None else report.baseline.pinned.prompt.version,
             "simulated": report.evaluation.asked.simulate,
+            "night": report.evaluation.asked.night,
             "exact": report.candidate.scores.together.exact.estimate,
             "accuracy": report.candidate.scores.together.total.accuracy,
             "f1": report.candidate.scores.together.total.f1,

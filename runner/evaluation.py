@@ -31,6 +31,7 @@ class Asked:
     simulate: bool = False
     budget_nusd: int | None = None  # of all its batches together
     fresh: str = ""  # not empty: ask anew, though the same was asked before
+    night: str = ""  # the day, where nobody asked but the clock: it gives way to other work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +133,7 @@ def _plan(
         models=pinned.models,
         second_read=second,
         purpose=Purpose.EVAL,
+        weight=0 if asked.night else 1,
         simulated=asked.simulate,
         budget_nusd=budget_nusd,
     )

@@ -1,4 +1,4 @@
-"""Result files: one line a source as JSON lines or CSV, atomic, exact in money, safe to open.
+"""Result files: one line a source as JSON lines, CSV or Parquet, atomic, exact in money.
 
 CSV cells cannot start a formula: a text that a spreadsheet might read as one gets an apostrophe in
 front. To get the original back, take one leading apostrophe off each cell whose rest
@@ -21,10 +21,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from runner.errors import InputError
 from runner.files import whole_file
 from runner.model import DocumentState
+from runner.parquet import Kind, kind_with, require_parquet, write_parquet
 
-Format = Literal["jsonl", "csv"]
+Format = Literal["jsonl", "csv", "parquet"]
 
-FORMATS: Mapping[str, Format] = {".jsonl": "jsonl", ".csv": "csv"}
+FORMATS: Mapping[str, Format] = {
+    ".jsonl": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
 COLUMNS_MAX = 2_000
 STDOUT = "-"
 
@@ -79,7 +84,8 @@ def write_results(
     The format is the extension's unless given; None or `-` is standard output (`jsonl` unless
     given). The file has mode 0600 and appears, or replaces an older one, when it is complete and
     on disk; upon any error nothing is left behind. `columns` as in `write_results_to`.
-    Raises InputError when the path or its extension cannot be used, RunnerError when writing fails.
+    Raises InputError when the path or its extension cannot be used, or what writes that format is
+    not installed, RunnerError when writing fails.
     """
     if path is None or str(path) == STDOUT:
         return write_results_to(
@@ -102,14 +108,17 @@ def write_results_to(
 ) -> int:
     """Write result lines to an open stream, and return how many; the stream stays open.
 
-    CSV has the envelope's columns, then one for each leaf of the data (`data.seller.name`), lists
-    as JSON. `columns` (names without `data.`) are those data columns in that order and leave others
-    out. Without it the lines pass through a temporary file in `spool_folder`, because the header
-    is only known after the last one. Memory does not grow with the number of lines.
-    Raises InputError for more than COLUMNS_MAX data columns.
+    CSV and Parquet have the envelope's columns, then one for each leaf of the data
+    (`data.seller.name`), lists as JSON. `columns` (names without `data.`) are those data columns in
+    that order and leave others out. Without it, and for Parquet, whose columns have types, lines
+    pass through a temporary file in `spool_folder`, because the header is only known after the last
+    one. Memory does not grow with the number of lines.
+    Raises InputError for more than COLUMNS_MAX data columns, and without what writes Parquet.
     """
     if format == "jsonl":
         count = _write_jsonl(stream, lines)
+    elif format == "parquet":
+        count = _write_parquet(stream, lines, columns, spool_folder)
     elif columns is not None:
         count = _write_csv(stream, map(_flat, lines), [_PREFIX + name for name in columns])
     else:
@@ -219,9 +228,13 @@ def _flat(line: ResultLine) -> dict[str, str]:
     return cells
 
 
+def _escaped(name: str) -> str:
+    return name.replace(".", "\\.")
+
+
 def _leaves(prefix: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in data.items():
-        column = prefix + name.replace(".", "\\.")
+        column = prefix + _escaped(name)
         if isinstance(value, dict) and value:
             yield from _leaves(column + ".", value)
         else:
@@ -277,6 +290,10 @@ def _note_columns(columns: dict[str, bool], cells: Mapping[str, str]) -> None:
     for column, cell in cells.items():
         if column.startswith(_PREFIX):
             columns[column] = columns.get(column, False) or cell != ""
+    _refuse_too_many(columns)
+
+
+def _refuse_too_many(columns: Mapping[str, object]) -> None:
     if len(columns) > COLUMNS_MAX:
         raise InputError(
             f"the data has more than {COLUMNS_MAX} columns: export .jsonl, or name the columns"
@@ -291,6 +308,65 @@ def _header(columns: Mapping[str, bool]) -> list[str]:
     return [column for column, filled in columns.items() if filled or column not in parents]
 
 
+# --- Parquet --------------------------------------------------------------------------------------
+
+_KINDS: Mapping[str, Kind] = dict.fromkeys(_ENVELOPE, Kind.TEXT) | {
+    "flags": Kind.TEXTS,
+    "attempts": Kind.INTEGER,
+    "cost_usd": Kind.USD,
+    "latency_s": Kind.NUMBER,
+}
+
+
+def _write_parquet(
+    stream: IO[bytes],
+    lines: Iterable[ResultLine],
+    columns: Sequence[str] | None,
+    folder: Path | None,
+) -> int:
+    require_parquet()
+    with tempfile.TemporaryFile("w+", encoding="ascii", dir=folder) as spool:
+        kinds: dict[str, Kind] = {}
+        for line in lines:
+            values = dict(_values(_PREFIX, line.data or {}))
+            for column, value in values.items():
+                kinds[column] = kind_with(kinds.get(column, Kind.NOTHING), value)
+            _refuse_too_many(kinds)
+            spool.write(json.dumps(_envelope(line) | values) + "\n")
+        spool.seek(0)
+        filled = {column: kind is not Kind.NOTHING for column, kind in kinds.items()}
+        names = _header(filled) if columns is None else [_PREFIX + name for name in columns]
+        typed = {name: kinds.get(name, Kind.NOTHING) for name in names}
+        return write_parquet(stream, map(json.loads, spool), {**_KINDS, **typed})
+
+
+def _envelope(line: ResultLine) -> dict[str, Any]:
+    return {
+        "document_id": line.document_id,
+        "source": line.source,
+        "status": line.status.value,
+        "flags": line.flags,
+        "error.reason": line.error and line.error.reason,
+        "error.message": line.error and line.error.message,
+        "prompt": line.prompt,
+        "model": line.model,
+        "attempts": line.attempts,
+        "cost_usd": _usd(line.cost_usd) or None,
+        "latency_s": line.latency_s,
+        "trace_id": line.trace_id,
+    }
+
+
+def _values(prefix: str, data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every leaf with its column, as in CSV; lists as JSON."""
+    for name, value in data.items():
+        column = prefix + _escaped(name)
+        if isinstance(value, dict):
+            yield from _values(column + ".", value) if value else [(column, None)]
+        else:
+            yield column, _json(value) if isinstance(value, list) else value
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 
@@ -300,4 +376,6 @@ def _format_of(path: Path) -> Format:
         raise InputError(
             f"{path}: unknown result format {path.suffix!r}; known are {' '.join(FORMATS)}"
         )
+    if found == "parquet":
+        require_parquet()
     return found

@@ -48,6 +48,11 @@ def batch_key(*parts: str) -> str:
     return _short("k", *(part.encode() for part in parts))
 
 
+def alert_key(kind: str, *about: str) -> str:
+    """The key of an alert of this kind about these things."""
+    return f"{kind}:{_short('', *(part.encode() for part in about))}"
+
+
 def key_id(*, url: str, key: str) -> str:
     """The id of an API key at one base URL; it does not tell the key."""
     return _short("y", url.encode(), key.encode())

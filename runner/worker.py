@@ -6,7 +6,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ from runner.ledger.standing import has_open_documents
 from runner.limiter import Calendar, Limiter, starts_per_s
 from runner.limitwatch import LimitWatch
 from runner.log import detail, log
+from runner.monitor import Monitor
+from runner.nightly import Nightly
 from runner.outages import Outages
 from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
@@ -58,6 +60,8 @@ class WorkerOptions:
     stop_on_eof: bool = False  # drain when standard input ends: the parent is gone
     allow_unsafe_redis: bool = False
     pulse_fd: int | None = None  # where a supervisor listens to the event loop
+    # of what it starts by night; none: it is no service, and starts nothing
+    night_env: Mapping[str, str] | None = None
 
 
 class WorkerProcess:
@@ -127,6 +131,21 @@ class WorkerProcess:
             self._limiter,
             calendar,
             leads=lambda: self._feeder.fleet.leads,
+            clock_s=self._clock_s,
+        )
+        self._monitor = Monitor(
+            self._ledger,
+            self._settings,
+            leads=lambda: self._feeder.fleet.leads,
+            clock_s=self._clock_s,
+        )
+        self._nightly = Nightly(
+            self._ledger,
+            self._settings.eval,
+            env=self._options.night_env or {},
+            leads=lambda: self._feeder.fleet.leads,
+            me=lambda: self._heart.row.id,
+            living=lambda: {one.id for one in self._feeder.fleet.workers},
             clock_s=self._clock_s,
         )
         self._suspect = Suspect(self._settings.home)
@@ -201,7 +220,10 @@ class WorkerProcess:
             asyncio.create_task(self._keep_share()),
             asyncio.create_task(self._limit_watch.run()),
             asyncio.create_task(self._search_keeper.run()),
+            asyncio.create_task(self._monitor.run()),
         ]
+        if self._options.night_env is not None and self._settings.eval.nightly:
+            duties.append(asyncio.create_task(self._nightly.run()))
         if self._options.until_empty:
             duties.append(asyncio.create_task(self._stop_when_empty()))
         if self._options.stop_on_eof:
@@ -314,6 +336,7 @@ class WorkerProcess:
 
     async def _drain(self) -> None:
         beating = asyncio.create_task(self._heart.beat_forever())
+        ending_night = asyncio.create_task(self._nightly.finish())
         waiting = [
             task for ticket, task in self._crew.items() if ticket not in self._pipeline.calling
         ]
@@ -323,6 +346,7 @@ class WorkerProcess:
         await self._feeder.retire()
         await self._let_calls_finish()
         await self._outages.finish()
+        await ending_night
         with suppress(LedgerError):
             await self._limit_watch.look()
         await self._limiter.aclose()

@@ -1,25 +1,35 @@
 """Alerts: each told once, at 80 % of a limit and at a pause, and a command that harms nothing."""
 
 import json
+import socket
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import runner.alerts
+import runner.telling
 from runner.alerts import Alerts
 from runner.config import AlertSettings, BudgetSettings, Settings
 from runner.errors import ConfigError
 from runner.ledger.alerts import Alert, take_alerts
 from runner.ledger.calls import events
 from runner.ledger.control import raise_day_budget, resume_batch
+from runner.ledger.keypauses import pause_key
 from runner.ledger.money import budget_scope, day_scope, set_limit
 from runner.ledger.pausing import pause_batch
-from tests.ledgers import HOLD_NUSD, World, open_world
+from runner.ledger.raising import Raised, raise_alert
+from runner.limiter import Outage
+from runner.model import Failure, Fault, Pauses
+from runner.outages import Outages
+from tests.ledgers import HOLD_NUSD, World, lane_of, open_world
 
 LIMIT_NUSD = 10 * HOLD_NUSD
 
@@ -182,7 +192,7 @@ async def test_a_command_that_fails_or_hangs_is_tried_twice_and_harms_nothing(
     code: str,
     trouble: str,
 ) -> None:
-    monkeypatch.setattr(runner.alerts, "COMMAND_MAX_S", 1.0)
+    monkeypatch.setattr(runner.telling, "COMMAND_MAX_S", 1.0)
     spend(world, LIMIT_NUSD)
     began_s = time.monotonic()
     await tell(world, command(tmp_path, code))
@@ -200,6 +210,14 @@ async def test_a_command_that_does_not_exist_is_named(
     assert "'/nowhere/at-all --now' cannot be started" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("line", ['webhook_url = "http://example.org/x"', 'webhook_url = "x"'])
+def test_a_webhook_is_posted_to_over_https_or_on_this_machine(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "runner.toml"
+    path.write_text(f"[alerts]\n{line}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"runner\.toml: alerts\.webhook_url"):
+        Settings.load(env={"RUNNER_CONFIG": str(path)})
+
+
 @pytest.mark.parametrize("line", ['command = ""', 'command = "\'open"', "commands = 1"])
 def test_a_command_that_cannot_be_read_is_refused_with_its_place(tmp_path: Path, line: str) -> None:
     path = tmp_path / "runner.toml"
@@ -214,3 +232,180 @@ def test_a_budget_that_is_no_amount_is_refused_with_its_place(tmp_path: Path, li
     path.write_text(f"[budget]\n{line}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"runner\.toml: budget\.(day|document)_usd"):
         Settings.load(env={"RUNNER_CONFIG": str(path)})
+
+
+# ------------------------------------------------------------ what is raised
+
+
+def raised(key: str = "k", **changes: Any) -> Raised:
+    """Something to tell."""
+    values: dict[str, Any] = {"kind": "drift", "key": key, "scope": "job:x", "message": "rose"}
+    return Raised(**(values | changes))
+
+
+def test_what_is_raised_again_and_again_is_told_once_and_anew_after_its_quiet_time(
+    world: World,
+) -> None:
+    batch = world.batch()
+    news = []
+    for _ in range(3):
+        with world.ledger.transaction() as connection:
+            one = raised(batch_id=batch.id, message="m" * 5_000)
+            news.append(raise_alert(connection, one, now_us=world.tick()))
+    assert news == [True, False, False]
+    (alert,) = taken(world)
+    assert (alert.kind, alert.scope, alert.batch, len(alert.message)) == (
+        *("drift", "job:x", "b"),
+        1_000,
+    )
+    assert taken(world) == []
+    for later_us, told in ((999, 0), (2_000_000, 1)):
+        world.now_us += later_us
+        with world.ledger.transaction() as connection:
+            raise_alert(connection, raised(), now_us=world.now_us, quiet_us=1_000_000)
+        assert len(taken(world)) == told
+    with world.ledger.snapshot() as connection:
+        assert [row.kind for row in events(connection)] == ["drift", "drift"]
+
+
+def test_of_two_leaders_one_tells(world: World) -> None:
+    with world.ledger.transaction() as connection:
+        raise_alert(connection, raised(), now_us=world.tick())
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(lambda _: taken(world), range(4)))
+    assert sum(map(len, told)) == 1
+
+
+def test_a_paused_key_is_told_of_once_however_many_batches_it_holds(world: World) -> None:
+    failure = Failure(Fault.BAD_KEY, "HTTP 401")
+    for name in ("a", "b"):
+        batch = world.batch(name)
+        with world.ledger.transaction() as connection:
+            pause_key(
+                connection,
+                batch.id,
+                lane=lane_of(),
+                pauses=Pauses.KEY,
+                failure=failure,
+                now_us=world.tick(),
+            )
+    told = [one for one in taken(world) if one.kind == "key_paused"]
+    assert [(one.scope, one.batch) for one in told] == [("key:yone", None)]
+    assert "ONE_KEY at example.org does not work: HTTP 401" in told[0].message
+
+
+async def test_an_outage_is_told_of_once_whoever_hears_of_it(world: World) -> None:
+    for _ in range(2):
+        outages = Outages(world.ledger, clock_s=lambda: world.now_us / 1e6)
+        outages.begin(Outage(lane=lane_of(), since_s=1.0))
+        await outages.finish()
+    (alert,) = taken(world)
+    assert (alert.kind, alert.scope) == ("breaker_open", "lane:nonesmall")
+    assert "small at example.org fails again and again" in alert.message
+
+
+# ------------------------------------------------------------ the webhook
+
+
+class Receiver(ThreadingHTTPServer):
+    """A webhook that answers with the given statuses in turn, the last one for ever."""
+
+    def __init__(self, *statuses: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.statuses = list(statuses)
+        self.got: list[tuple[str, Any]] = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """Where it listens; what looks like a secret is part of it."""
+        return f"http://127.0.0.1:{self.server_address[1]}/hook/s3cret"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        """Note what came and answer."""
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.got.append((self.path, json.loads(body)))
+        statuses = self.server.statuses
+        status = statuses.pop(0) if len(statuses) > 1 else statuses[0]
+        self.send_response(status)
+        self.send_header("location", "/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Next to no time between two tries."""
+    monkeypatch.setattr(runner.alerts, "POST_PAUSES_S", (0.01, 0.01, 0.01))
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("statuses", "tries"),
+    [((204,), 1), ((500, 429, 200), 3), ((503,), 4), ((404,), 1), ((302,), 1)],
+    ids=str,
+)
+async def test_a_webhook_gets_the_line_and_is_tried_again_where_that_may_help(
+    world: World,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    statuses: tuple[int, ...],
+    tries: int,
+) -> None:
+    receiver = Receiver(*statuses)
+    with world.ledger.transaction() as connection:
+        raise_alert(connection, raised(), now_us=world.tick())
+    await tell(world, Settings(home=Path(), alerts=AlertSettings(webhook_url=receiver.url)))
+    receiver.shutdown()
+    receiver.server_close()
+    assert [path for path, _ in receiver.got] == ["/hook/s3cret"] * tries
+    assert receiver.got[0][1] == {
+        "kind": "drift",
+        "scope": "job:x",
+        "batch": None,
+        "spent_usd": None,
+        "limit_usd": None,
+        "message": "rose",
+        "at": "2023-11-14T22:13:20Z",
+    }
+    said = capsys.readouterr().err
+    assert said.count("alert webhook at 127.0.0.1:") == sum(
+        status >= 300 for status in (*statuses, *[statuses[-1]] * 9)[:tries]
+    )
+    assert "s3cret" not in said
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_webhook_that_is_away_harms_nothing(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with world.ledger.transaction() as connection:
+        raise_alert(connection, raised(), now_us=world.tick())
+    url = f"http://127.0.0.1:{port}/"
+    await tell(world, Settings(home=Path(), alerts=AlertSettings(webhook_url=url)))
+    said = capsys.readouterr().err
+    assert said.count("runner: rose\n") == 1
+    assert said.count(f"alert webhook at 127.0.0.1:{port} cannot be reached") == 4
+
+
+async def test_the_end_does_not_wait_for_ever_for_what_hears_nothing(
+    world: World,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner.alerts, "FINISH_MAX_S", 0.5)
+    spend(world, LIMIT_NUSD)
+    began_s = time.monotonic()
+    await tell(world, command(tmp_path, HANGS[0]))
+    assert time.monotonic() - began_s < 5
+    assert "alerts that were not told before the end: 1" in capsys.readouterr().err

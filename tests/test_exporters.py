@@ -13,11 +13,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow.parquet import ParquetFile, read_table
 from pydantic import ValidationError
 
+import runner.parquet
+from runner.cli.export import check_target
 from runner.errors import InputError, RunnerError
 from runner.exporters import (
     COLUMNS_MAX,
@@ -50,6 +54,11 @@ DEAD = ResultLine(
     source="-#3",
     status=DocumentState.DEAD,
     error=ResultError(reason="unparsable", message="=cmd|'/C calc'!A0"),
+)
+
+
+JSON_VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False)
 )
 
 
@@ -344,3 +353,110 @@ def test_memory_does_not_grow_with_the_number_of_lines(
         return lambda: write_results_to(stream, lines, format=chosen)
 
     assert _peak_bytes(export(2_000)) < _peak_bytes(export(20)) + 100_000
+
+
+# --- Parquet --------------------------------------------------------------------------------------
+
+
+def parquet_of(*lines: ResultLine, columns: list[str] | None = None) -> pa.Table:
+    stream = io.BytesIO()
+    found = write_results_to(stream, lines, format="parquet", columns=columns)
+    assert found == len(lines)
+    return read_table(pa.BufferReader(stream.getvalue()))
+
+
+def test_a_parquet_file_has_the_columns_of_the_csv_with_types_and_exact_money() -> None:
+    table = parquet_of(DONE, DEAD)
+    stream = io.BytesIO()
+    write_results_to(stream, [DONE, DEAD], format="csv")
+    assert table.column_names == stream.getvalue().decode().splitlines()[0].split(",")
+    first, second = table.to_pylist()
+    assert first == {
+        "document_id": "d1",
+        "source": "in/a.pdf",
+        "status": "done",
+        "flags": ["repaired"],
+        "error.reason": None,
+        "error.message": None,
+        "prompt": "v1-abc",
+        "model": "small",
+        "attempts": 2,
+        "cost_usd": Decimal("0.000000001"),
+        "latency_s": 1.25,
+        "trace_id": "0" * 32,
+        "data.total": -12.5,
+        "data.seller.name": "Größe & Co",
+        "data.seller.vat": None,
+        "data.lines": '[{"n": 1}]',
+    }
+    assert second["error.message"] == "=cmd|'/C calc'!A0", "no spreadsheet reads it as a formula"
+    assert second["cost_usd"] is None
+    assert table.schema.field("cost_usd").type == pa.decimal128(38, 9)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "expected"),
+    [
+        ([True, None, False], pa.bool_(), [True, None, False]),
+        ([1, 2**62, -5], pa.int64(), [1, 2**62, -5]),
+        ([1, 2.5], pa.float64(), [1.0, 2.5]),
+        ([2**60 + 1, 2.5], pa.string(), [str(2**60 + 1), "2.5"]),
+        ([2**64, 1], pa.string(), [str(2**64), "1"]),
+        (["a", 1, True], pa.string(), ["a", "1", "true"]),
+        (["12.30", "=1"], pa.string(), ["12.30", "=1"]),
+        ([[1], "x", {}], pa.string(), ["[1]", "x", None]),
+        ([None, None], pa.string(), [None, None]),
+        (["\ud800"], pa.string(), ["\\ud800"]),
+    ],
+    ids=str,
+)
+def test_a_column_has_the_narrowest_type_in_which_no_value_loses_anything(
+    values: list[Any], kind: pa.DataType, expected: list[Any]
+) -> None:
+    table = parquet_of(*[with_data({"a": value}) for value in values])
+    assert table.schema.field("data.a").type == kind
+    assert table.column("data.a").to_pylist() == expected
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), JSON_VALUES, max_size=3), max_size=5))
+def test_every_value_of_a_parquet_file_reads_back(records: list[dict[str, Any]]) -> None:
+    table = parquet_of(*map(with_data, records))
+    for record, row in zip(records, table.to_pylist(), strict=True):
+        for name, value in record.items():
+            found = row[f"data.{name}"]
+            assert found == value or json.loads(found) == value
+
+
+def test_named_columns_are_those_of_the_parquet_file_in_their_order() -> None:
+    table = parquet_of(DONE, columns=["seller.name", "nothing", "total"])
+    assert table.column_names[-3:] == ["data.seller.name", "data.nothing", "data.total"]
+    assert table.column("data.nothing").to_pylist() == [None]
+
+
+def test_many_rows_come_in_parts_and_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+    lines = (with_data({"n": number}) for number in range(5_000))
+    assert write_results(lines, path) == 5_000
+    assert ParquetFile(path).num_row_groups == 3
+    assert read_table(path).column("data.n").to_pylist() == list(range(5_000))
+
+    def broken() -> Iterator[ResultLine]:
+        yield DONE
+        raise RunnerError("the ledger went away")
+
+    before = path.read_bytes()
+    with pytest.raises(RunnerError):
+        write_results(broken(), path)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["out.parquet"]
+
+
+def test_without_its_extra_a_parquet_file_is_refused_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner.parquet, "find_spec", lambda _: None)
+    path = tmp_path / "out.parquet"
+    for attempt in (lambda: write_results([DONE], path), lambda: check_target(str(path))):
+        with pytest.raises(InputError, match=r"extra `parquet`.*extraction-runner\[parquet\]"):
+            attempt()
+    assert list(tmp_path.iterdir()) == []

@@ -333,7 +333,13 @@ def test_what_a_key_went_through_is_written_down(world: World) -> None:
     scene.end(world.claim(scene.probe(), scene.me, lane=ONE), DONE, ONE)
     with world.ledger.snapshot() as connection:
         kinds = [row.kind for row in events(connection)]
-    assert kinds[::-1] == ["batch_paused", "key_probe", "batch_resumed", "key_resumed"]
+    assert kinds[::-1] == [
+        "key_paused",
+        "batch_paused",
+        "key_probe",
+        "batch_resumed",
+        "key_resumed",
+    ]
 
 
 def test_a_fault_of_a_key_without_an_address_pauses_its_batch_alone(world: World) -> None:

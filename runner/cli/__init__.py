@@ -19,6 +19,7 @@ _TABLE = {
     "submit": ("runner.cli.submit", "submit", "Put documents into the queue, and nothing else."),
     "work": ("runner.cli.work", "work", "Work on the queue until told to stop."),
     "status": ("runner.cli.status", "status", "Queue depth, progress, spend and workers."),
+    "report": ("runner.cli.report", "report", "Cost, tokens, times, errors and quality by day."),
     "metrics": ("runner.cli.metrics", "metrics", "Metrics for Prometheus, and rules for them."),
     "results": ("runner.cli.results", "results", "Write a batch's results to a file."),
     "show": ("runner.cli.show", "show", "Everything about one document."),

@@ -10,6 +10,7 @@ from runner.budget import usd_to_nusd
 from runner.cli.commands import Command, json_option, leave
 from runner.cli.evaluated import say_report
 from runner.cli.exits import Exit
+from runner.cli.interrupts import stop_on_eof
 from runner.cli.opening import open_again
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes.evals import EvalShape
@@ -25,7 +26,9 @@ from runner.evaluation import Asked, Evaluation, gold_sources, plan_evaluation
 from runner.files import write_text
 from runner.keys import new_id
 from runner.ledger import Ledger
+from runner.ledger.nights import Night
 from runner.ledger.submission import Batch, find_batch
+from runner.nights import conclude_night
 from runner.pinned import PinnedJobs
 from runner.pricing import refuse_unknown_prices
 
@@ -81,6 +84,7 @@ _EXIT_OF_VERDICT = {
 @click.option("--budget-usd", type=Usd(), help="The most that the evaluation may spend.")
 @click.option("--fresh", is_flag=True, help="Ask anew, though exactly this was evaluated before.")
 @click.option("--simulate", is_flag=True, help="Ask the simulated provider: free, made-up answers.")
+@click.option("--night", hidden=True, help="The night it is for: the fleet works, and gently.")
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -103,6 +107,7 @@ def evaluate(
     budget_usd: Decimal | None,
     fresh: bool,
     simulate: bool,
+    night: str | None,
     html: Path | None,
     as_json: bool,
 ) -> None:
@@ -122,15 +127,21 @@ def evaluate(
             repeats=repeats,
             simulate=simulate,
             budget_nusd=None if budget_usd is None else usd_to_nusd(budget_usd),
-            fresh=new_id("e") if fresh else "",
+            fresh=f"night {night}" if night else new_id("e") if fresh else "",
+            night=night or "",
         )
         evaluation = plan_evaluation(asked, PinnedJobs(session.settings.job_folders))
         if budget_usd is not None:
             for trial in evaluation.trials:
                 refuse_unknown_prices(session.settings, trial.plan.models, limit="--budget-usd")
+        if night:
+            stop_on_eof()
         with session.ledger(create=True) as ledger:
+            if night and conclude_night(ledger, Night(job=job, night=night)):
+                return  # a worker that is gone had evaluated it
             submitted = _submit(ledger, evaluation)
-            ending = _work(session, ledger, list(submitted.values()))
+            processes = 0 if night else 1
+            ending = _work(session, ledger, list(submitted.values()), processes=processes)
             if ending is not Ending.FINISHED:
                 leave(EXIT_OF[ending])
                 return
@@ -141,6 +152,8 @@ def evaluate(
                 run_id=new_id("e", clock_s=ledger.clock.s),
                 floor=Floor(accuracy=min_accuracy, exact=min_exact),
             )
+            if night:
+                conclude_night(ledger, Night(job=job, night=night))
         _tell(report, html=html, as_json=as_json)
         leave(_EXIT_OF_VERDICT[report.judgement.verdict])
 
@@ -166,14 +179,17 @@ def _submit(ledger: Ledger, evaluation: Evaluation) -> dict[str, Batch]:
     return found
 
 
-def _work(session: Session, ledger: Ledger, found: list[Batch]) -> Ending:
-    """Work on the batches until the last one has ended; how it did, if not well, is told."""
+def _work(session: Session, ledger: Ledger, found: list[Batch], *, processes: int) -> Ending:
+    """Work on the batches until the last one has ended; how it did, if not well, is told.
+
+    Without processes of its own, other workers do it.
+    """
     for batch in found:
         ending, why = work_on(
             ledger,
             batch,
             submission=ReadAlready(),
-            workers=Workers(1, CONCURRENCY, session.env, allow_unsafe_redis=False),
+            workers=Workers(processes, CONCURRENCY, session.env, allow_unsafe_redis=False),
             max_wait_s=MAX_WAIT_S,
         )
         if ending is not Ending.FINISHED:

@@ -12,6 +12,7 @@ from runner.errors import InputError
 from runner.exporters import FORMATS, STDOUT, ResultLine, json_line, write_results
 from runner.ledger import Ledger
 from runner.ledger.submission import Batch
+from runner.parquet import require_parquet
 
 
 @dataclass(slots=True)
@@ -34,6 +35,8 @@ def check_target(out: str) -> None:
         raise InputError(
             f"{out}: unknown result format {path.suffix!r}; known are {' '.join(FORMATS)}"
         )
+    if path.suffix.lower() == ".parquet":
+        require_parquet()
     if path.is_dir():
         raise InputError(f"{out} is a folder; name a file in it")
     if not path.absolute().parent.is_dir():

@@ -1,6 +1,9 @@
 """Counts Ctrl-C and SIGTERM instead of dying of them."""
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,3 +29,13 @@ class Interrupts:
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
+
+
+def stop_on_eof() -> None:
+    """Have this process told to stop when its standard input ends: the one that started it died."""
+
+    def wait() -> None:
+        sys.stdin.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()

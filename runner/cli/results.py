@@ -19,7 +19,10 @@ from runner.exporters import STDOUT
 )
 @click.argument("batch")
 @click.option(
-    "--out", metavar="FILE", default=STDOUT, help=".jsonl or .csv; - (the default) is stdout."
+    "--out",
+    metavar="FILE",
+    default=STDOUT,
+    help=".jsonl, .csv or .parquet; - (the default) is stdout.",
 )
 @json_option
 @pass_session

@@ -44,7 +44,7 @@ from runner.keys import content_digest
     ),
 )
 @submission_options
-@click.option("--out", metavar="FILE", help="Result file (.jsonl or .csv); - is stdout.")
+@click.option("--out", metavar="FILE", help="Result file (.jsonl, .csv or .parquet); - is stdout.")
 @worker_options
 @click.option(
     "--max-wait",

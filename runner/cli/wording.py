@@ -47,7 +47,7 @@ def size(count: int) -> str:
 
 
 def since_us(text: str, *, now_us: int, option: str = "--since") -> int:
-    """The time that `--since` means: `90s`, `30m`, `2h`, `3d`, `1w` ago, or an ISO date or time.
+    """The time that the option means: `90s`, `30m`, `2h`, `3d`, `1w` ago, or an ISO date or time.
 
     UTC unless it says otherwise. Raises UsageError for anything else, naming the option.
     """

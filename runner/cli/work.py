@@ -75,6 +75,8 @@ def work(
             stop_on_eof=stop_on_eof,
             allow_unsafe_redis=allow_unsafe_redis,
             pulse_fd=pulse_to,
+            # the workers of a command that ends are no service: they start nothing of their own
+            night_env=None if until_empty or talk_to is not None else session.env,
         )
         run_worker(session.settings, options)
     else:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from runner.ledger.events import note
 from runner.ledger.money import DAY, budget_scope, day_scope, larger_limit_nusd
-from runner.ledger.tables import batch, budget
+from runner.ledger.tables import alert, batch, budget
 from runner.model import BatchState
 
 BUDGET_ALERT = "budget_alert"
@@ -22,8 +22,8 @@ class Alert:
 
     kind: str
     scope: str
-    batch: str | None  # its name; none: a day's
-    spent_nusd: int
+    batch: str | None  # its name; none: it is not about one batch
+    spent_nusd: int | None  # none: it is not about money
     limit_nusd: int | None
     message: str
     at_us: int
@@ -40,7 +40,8 @@ def alerts_due(connection: Connection, *, day_limit_nusd: int | None, now_us: in
     """Whether `take_alerts` would give any; cheap enough to ask every second."""
     if next(_mostly_spent(connection, day_limit_nusd=day_limit_nusd, now_us=now_us), None):
         return True
-    return connection.execute(_paused().limit(1)).first() is not None
+    waits = (_paused().limit(1), select(alert.c.key).where(alert.c.waits).limit(1))
+    return any(connection.execute(one).first() is not None for one in waits)
 
 
 def take_alerts(connection: Connection, *, day_limit_nusd: int | None, now_us: int) -> list[Alert]:
@@ -57,7 +58,11 @@ def take_alerts(connection: Connection, *, day_limit_nusd: int | None, now_us: i
         _pause_alert(connection, row, day_limit_nusd=day_limit_nusd, now_us=now_us)
         for row in connection.execute(_paused()).all()
     ]
-    return [alert for alert in alerts if alert is not None]
+    alerts += [
+        _raised_alert(connection, row)
+        for row in connection.execute(_raised().order_by(alert.c.at_us, alert.c.key)).all()
+    ]
+    return [one for one in alerts if one is not None]
 
 
 def _mostly_spent(
@@ -147,4 +152,30 @@ def _pause_alert(
         limit_nusd=larger_limit_nusd(money.limit_nusd, day_limit_nusd if by_day else None),
         message=f"batch {row.name} is paused: {row.pause_reason}",
         at_us=now_us,
+    )
+
+
+def _raised() -> Any:
+    """What was raised and not told yet, with the name of its batch."""
+    return (
+        select(alert, batch.c.name.label("batch_name"))
+        .outerjoin(batch, batch.c.id == alert.c.batch_id)
+        .where(alert.c.waits)
+    )
+
+
+def _raised_alert(connection: Connection, row: Row[Any]) -> Alert | None:
+    taken = connection.execute(
+        update(alert).where(alert.c.key == row.key, alert.c.waits).values(waits=False)
+    ).rowcount
+    if not taken:
+        return None
+    return Alert(
+        kind=row.kind,
+        scope=row.scope,
+        batch=row.batch_name,
+        spent_nusd=None,
+        limit_nusd=None,
+        message=row.message,
+        at_us=row.at_us,
     )

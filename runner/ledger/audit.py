@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Row, and_, case, func, or_, select
 
 from runner.ledger.money import DAY, DAY_US, budget_scope, day_scope
 from runner.ledger.tables import attempt, batch, budget, document, record, source
+from runner.ledger.tallies import Count, Tally, TallyFilter, read_tallies
 from runner.model import OPEN_STATES, TERMINAL_STATES, AttemptState, BatchState, DocumentState
 
 LIVE = (AttemptState.INTENT, AttemptState.ANSWERED)
@@ -43,6 +44,7 @@ def audit(connection: Connection, batch_id: str | None = None) -> AuditReport:
         ambiguous += money.ambiguous_nusd
         held += money.held_nusd
         problems += _money_problems(connection, one, money)
+        problems += _tally_problems(connection, one)
     if batch_id is None:
         problems += _day_problems(connection)
     return AuditReport(
@@ -155,6 +157,28 @@ def _money_problems(connection: Connection, batch_id: str, money: Row[Any]) -> l
         f"batch {batch_id}: {name} {booked} nano-dollars, but its {whose} say {counted}"
         for name, booked, counted, whose in pairs
         if booked != counted
+    ]
+
+
+def _tally_problems(connection: Connection, batch_id: str) -> list[str]:
+    """Where what reports say of a batch's calls is not what its attempts say."""
+    sent = case((attempt.c.state != AttemptState.NOT_SENT, 1), else_=0)
+    sums = connection.execute(
+        select(
+            func.coalesce(func.sum(sent), 0).label(Count.CALLS),
+            *(
+                func.coalesce(func.sum(attempt.c[name]), 0).label(name)
+                for name in (Count.COST_NUSD, Count.INPUT_TOKENS, Count.OUTPUT_TOKENS)
+            ),
+        ).where(attempt.c.batch_id == batch_id, attempt.c.state.not_in(LIVE))
+    ).one()
+    tallied = Tally()
+    for row in read_tallies(connection, TallyFilter(batch_id=batch_id)):
+        tallied.add(row.tally)
+    return [
+        f"batch {batch_id}: its tallies have {tallied.counts[name]} {name}, its attempts {counted}"
+        for name, counted in sums._mapping.items()  # noqa: SLF001 - SQLAlchemy's public name for it
+        if tallied.counts[name] != counted
     ]
 
 

@@ -123,13 +123,12 @@ def find_run(connection: Connection, run_id: str) -> RunRow | None:
     return None if row is None else _run(row)
 
 
-def cases_of(connection: Connection, run_id: str) -> list[CaseRow]:
-    """How the gold documents of an evaluation fared, in the order of their names."""
-    rows = connection.execute(
-        select(eval_result)
-        .where(eval_result.c.run_id == run_id)
-        .order_by(eval_result.c.case_id, eval_result.c.repeat)
-    )
+def cases_of(connection: Connection, run_id: str, *, prompt_id: str | None = None) -> list[CaseRow]:
+    """How the gold documents fared, by name: with both prompts of an evaluation, or with one."""
+    query = select(eval_result).where(eval_result.c.run_id == run_id)
+    if prompt_id is not None:
+        query = query.where(eval_result.c.prompt_id == prompt_id)
+    rows = connection.execute(query.order_by(eval_result.c.case_id, eval_result.c.repeat))
     return [
         CaseRow(
             prompt_id=row.prompt_id,

@@ -32,10 +32,14 @@ class Feed:
     ready_max: Callable[[str], float] = lambda _: inf
 
 
+# a batch of weight 0 has a tenth of a usual one's share: it must not wait for ever
+LIGHT_WEIGHT = 0.1
+
+
 @dataclass(slots=True)
 class _Share:
     batch_id: str
-    weight: int
+    weight: float
     model: str  # the first of its ladder
     on_road: int
     waiting: Iterator[Any]
@@ -126,7 +130,7 @@ def _shares(
     return [
         _Share(
             row.id,
-            row.weight,
+            row.weight or LIGHT_WEIGHT,
             _first_model(row),
             on_road[row.id],
             _due(connection, row.id, page=page, now_us=now_us),

@@ -21,6 +21,7 @@ from runner.ledger.pausing import (
     let_go_on,
     pause_batch,
 )
+from runner.ledger.raising import KEY_PAUSED, Raised, raise_alert
 from runner.ledger.tables import attempt, batch, document, key_pause
 from runner.model import (
     KEY_FAULTS,
@@ -115,8 +116,12 @@ def pause_key(
             }
         ],
     )
-    words = key_pauses(connection, [scope])[scope].words
-    pause_batch(connection, batch_id, words, now_us=now_us, scope=scope)
+    pause = key_pauses(connection, [scope])[scope]
+    told = Raised(
+        kind=KEY_PAUSED, key=f"{scope}:{pause.since_us}", scope=scope, message=pause.words
+    )
+    raise_alert(connection, told, now_us=now_us)
+    pause_batch(connection, batch_id, pause.words, now_us=now_us, scope=scope)
 
 
 def lift(connection: Connection, scope: str, why: str, *, now_us: int) -> dict[str, str]:

@@ -24,6 +24,7 @@ from runner.ledger.sampling import is_sampled
 from runner.ledger.secondreads import written_first
 from runner.ledger.suspicion import Ended, Suspicion, note_configuration_faults
 from runner.ledger.tables import attempt, batch, document, record
+from runner.ledger.tallying import count_ends
 from runner.model import (
     Again,
     AttemptState,
@@ -163,11 +164,11 @@ def finish(connection: Connection, finishes: Sequence[Finish]) -> list[bool]:
 
 def _write_ends(connection: Connection, kept: Sequence[Finish], rows: Mapping[str, Any]) -> None:
     attempts = _settle(connection, kept, rows)
-    connection.execute(
-        _FINISH_DOCUMENT,
-        [_document_values(one, rows[one.ticket.document_id], attempts) for one in kept],
-    )
+    values = [_document_values(one, rows[one.ticket.document_id], attempts) for one in kept]
+    connection.execute(_FINISH_DOCUMENT, values)
     _write_records(connection, kept, rows, attempts)
+    states = {one["key"]: DocumentState(one["new_state"]) for one in values}
+    count_ends(connection, kept, states=states, rows=rows, attempts=attempts)
     _alert_of_ceilings(connection, kept, rows)
     now_us = kept[0].now_us
     ended = [(rows[one.ticket.document_id], one) for one in kept]
@@ -234,7 +235,14 @@ def _settle(
         row.id: row
         for row in connection.execute(
             select(
-                attempt.c.id, attempt.c.prompt_id, attempt.c.hold_nusd, attempt.c.created_us
+                attempt.c.id,
+                attempt.c.number,
+                attempt.c.model,
+                attempt.c.prompt_id,
+                attempt.c.hold_nusd,
+                attempt.c.created_us,
+                attempt.c.queue_wait_us,
+                attempt.c.limiter_wait_us,
             ).where(attempt.c.id.in_([settlement.attempt_id for _, settlement in settled]))
         )
     }

@@ -1,6 +1,6 @@
 """How things stand: counts by state, money, ages and progress of batches and of the whole queue."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +110,7 @@ def queue_standing(connection: Connection, *, now_us: int) -> QueueStanding:
         document.c.tried.in_([False, True]),
         document.c.due_us > now_us,
     )
-    oldest_us = min(_queued_since(connection), default=None)
+    oldest_us = min(_queued_since(connection, waiting_batches(connection)), default=None)
     return QueueStanding(
         states=state_counts(connection, None),
         delayed=_count(connection, delayed),
@@ -119,12 +119,21 @@ def queue_standing(connection: Connection, *, now_us: int) -> QueueStanding:
     )
 
 
-def _queued_since(connection: Connection) -> Iterator[int]:
+def oldest_in_line_us(connection: Connection) -> int | None:
+    """Since when the oldest document waits that nothing holds; those of paused batches are held."""
+    goes_on = set(
+        connection.execute(select(batch.c.id).where(batch.c.state == BatchState.ACTIVE)).scalars()
+    )
+    open_batches = (one for one in waiting_batches(connection) if one in goes_on)
+    return min(_queued_since(connection, open_batches), default=None)
+
+
+def _queued_since(connection: Connection, batch_ids: Iterable[str]) -> Iterator[int]:
     """Since when documents wait: those on the road, those called before, and each line's first."""
     waits = select(func.min(document.c.queued_us))
     queued = document.c.state == DocumentState.QUEUED
     some = [waits.where(document.c.state == DocumentState.READY)]
-    for batch_id in waiting_batches(connection):
+    for batch_id in batch_ids:
         mine = (queued, document.c.batch_id == batch_id)
         some.append(waits.where(*mine, document.c.tried.is_(True)))
         line = select(document.c.queued_us).where(*mine, document.c.tried.is_(False))

@@ -1,6 +1,7 @@
 """Batches and their documents: finding a batch again, and adding documents to it, repeatably."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from runner.ledger.events import note_documents
 from runner.ledger.money import budget_scope, set_limit
 from runner.ledger.secondreads import SecondPin, written_second_pin
 from runner.ledger.tables import batch, budget, document, source
+from runner.ledger.tallies import Count, More, Tally, TallyKey, count_in
 from runner.model import BatchState, DeadReason, DocumentState, Purpose, SourceText
 
 
@@ -34,7 +36,7 @@ class BatchPlan:
     options: Mapping[str, str] = field(default_factory=dict)
     simulated: bool = False
     purpose: Purpose = Purpose.RUN
-    weight: int = 1
+    weight: int = 1  # its share beside other batches; 0: a tenth of one
     budget_nusd: int | None = None
     pinned: frozenset[str] = frozenset()  # fields that were asked for by name: they must agree
 
@@ -220,8 +222,8 @@ def add_documents(
     new = [one for id_, one in by_id.items() if id_ not in known]
     blobs.store_packed(connection, (one.text for one in new if one.text is not None))
     if not cancelled:
-        unparsable = [id_ for id_, reason in known.items() if reason == DeadReason.UNPARSABLE]
-        _take_up(connection, [by_id[id_] for id_ in unparsable], canary=canary, now_us=now_us)
+        unread = [id_ for id_, reason in known.items() if reason == DeadReason.UNPARSABLE]
+        _take_up(connection, [by_id[id_] for id_ in unread], canary=canary, now_us=now_us)
     insert_new(
         connection,
         document,
@@ -245,10 +247,14 @@ def add_documents(
             for one in inputs
         ],
     )
+    unparsable = sum(one.text is None for one in new)
+    if unparsable:
+        key = TallyKey.at(now_us, batch_id=batch_id, prompt_id="", model="")
+        count_in(connection, {key: More(Tally(Counter({Count.DEAD: unparsable})))})
     return Added(
         accepted=len(new),
         duplicate=len(inputs) - len(new),
-        unparsable=sum(one.text is None for one in new),
+        unparsable=unparsable,
     )
 
 

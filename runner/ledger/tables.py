@@ -363,3 +363,41 @@ event = Table(
     Column("message", Text, nullable=False),
     Index("event_by_batch", "batch_id", "id"),
 )
+
+# What the calls of a day came to, by batch, prompt and model: sums by name, and by step how many
+# took how long. Written together with the outcomes, so that a report has to read no calls.
+tally = Table(
+    "tally",
+    metadata,
+    Column("day", String(10), primary_key=True),  # UTC, of the call's claim
+    Column("batch_id", ForeignKey("batch.id"), primary_key=True),
+    Column("prompt_id", String(40), primary_key=True),  # empty: nothing was called
+    Column("model", String(200), primary_key=True),
+    Column("counts_json", Text, nullable=False),
+    Column("spans_json", Text, nullable=False),
+    Index("tally_by_batch", "batch_id"),
+)
+
+# What a person is told of, each thing under its key; it may be raised anew after a while.
+alert = Table(
+    "alert",
+    metadata,
+    Column("key", String(300), primary_key=True),
+    Column("kind", String(40), nullable=False),
+    Column("scope", String(300), nullable=False),
+    Column("batch_id", String(40)),
+    Column("message", Text, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("waits", Boolean, nullable=False),  # it was not told yet
+)
+
+# Evaluations by night: one a job and night in the whole fleet.
+nightly = Table(
+    "nightly",
+    metadata,
+    Column("job", String(100), primary_key=True),
+    Column("night", String(10), primary_key=True),
+    Column("worker_id", String(40), nullable=False),  # that does it, or was the last to try
+    Column("begun_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),
+)

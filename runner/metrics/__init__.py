@@ -12,14 +12,14 @@ from runner.config import Settings
 from runner.ledger import Ledger
 from runner.ledger.keypauses import all_key_pauses
 from runner.ledger.lanes import all_lanes
-from runner.ledger.money import day_of, larger_limit_nusd
-from runner.ledger.standing import queue_standing
-from runner.ledger.tallies import (
+from runner.ledger.metering import (
     held_nusd,
     open_batches,
     running_since_us,
     workers_that_died,
 )
+from runner.ledger.money import day_of, larger_limit_nusd
+from runner.ledger.standing import queue_standing
 from runner.limiter import LaneUse
 from runner.metrics.families import Look, families
 from runner.metrics.tally import Tally, caught_up

@@ -18,9 +18,9 @@ from prometheus_client.core import (
 
 from runner.ledger.keypauses import KeyPause
 from runner.ledger.lanes import LaneRow
+from runner.ledger.metering import OpenBatch
 from runner.ledger.money import Day
 from runner.ledger.standing import QueueStanding
-from runner.ledger.tallies import OpenBatch
 from runner.ledger.workers import WorkerRow
 from runner.limiter import LaneUse
 from runner.metrics.tally import BUCKETS_S, Tally, Times

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from runner.keys import first_id
-from runner.ledger.tallies import (
+from runner.ledger.metering import (
     UNENDED,
     attempt_count,
     attempts_after,
