@@ -45,6 +45,7 @@ def test_the_overview_has_its_figures_and_batches_without_scripts(
     page = guest.get("/")
     assert page.status == 200
     assert '<strong data-figure="done">' in page.text
+    assert page.text.count('role="img" aria-labelledby=') == 4, "the plots, as they stand"
     assert "overview tiny v1" in page.words
     assert "2 done, 1 dead" in page.text, "the bar says it in words"
     assert "No worker is running" in page.words
