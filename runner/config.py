@@ -1,5 +1,6 @@
 """Settings: runner.toml and the environment, read once, typed and bounded, never a secret."""
 
+import ipaddress
 import os
 import shlex
 import tomllib
@@ -15,6 +16,16 @@ from runner.errors import ConfigError
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    if host in LOOPBACK_HOSTS:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class ModelSettings(BaseModel):

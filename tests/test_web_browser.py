@@ -67,7 +67,7 @@ async def test_the_plots_are_drawn_and_their_figures_follow_the_ledger(
     home: Home, board: Dashboard, tab: Tab
 ) -> None:
     await tab.open(f"{board.url}/")
-    await tab.until("document.querySelectorAll('.plot:not([hidden]) canvas').length === 4")
+    await tab.until("document.querySelectorAll('.live canvas').length === 4")
     await tab.until("document.getElementById('live-state').textContent === 'live'")
     before = await tab.run("document.querySelector('[data-figure=done]').textContent")
     home.through("l1", "l2", name="live")

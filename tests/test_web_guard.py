@@ -13,10 +13,11 @@ from urllib.parse import urlencode
 import pytest
 from starlette.routing import BaseRoute, Mount, Route
 
+from runner.config import Settings, is_loopback
 from runner.errors import UsageError
 from runner.ledger.calls import document_calls
 from runner.web import forms, serving
-from runner.web.access import Access, is_loopback
+from runner.web.access import Access
 from runner.web.app import build, routes
 from runner.web.forms import FormError, read_form
 from runner.web.serving import listen, serve
@@ -294,8 +295,6 @@ def test_who_does_not_send_a_whole_head_is_hung_up_on(
 ) -> None:
     monkeypatch.setattr(serving, "HEAD_MAX_S", 0.2)
     listener = listen("127.0.0.1", 0)
-    from runner.config import Settings  # noqa: PLC0415 - only here
-
     app, live = build(home.ledger, Settings.load(env=home.env), Access())
     thread = threading.Thread(target=serve, args=(app, live, listener), daemon=True)
     thread.start()

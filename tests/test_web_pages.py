@@ -45,6 +45,7 @@ def test_the_overview_has_its_figures_and_batches_without_scripts(
     page = guest.get("/")
     assert page.status == 200
     assert '<strong data-figure="done">' in page.text
+    assert page.text.count('role="img" aria-labelledby=') == 4, "the plots, as they stand"
     assert "overview tiny v1" in page.words
     assert "2 done, 1 dead" in page.text, "the bar says it in words"
     assert "No worker is running" in page.words
@@ -169,6 +170,22 @@ def test_calls_are_filtered_by_what_they_were(home: Home, guest: Visitor) -> Non
     assert guest.get(f"/calls?batch={batch.id}").text.count("/calls/a") == 1
     assert "No such call" in guest.get(f"/calls?batch={batch.id}&fault=refused").words
     assert "No such call" in guest.get(f"/calls?batch={batch.id}&model=none").words
+
+
+def test_calls_are_searched_by_their_words(home: Home, guest: Visitor) -> None:
+    (document,) = home.through("zebra <b>crossing</b> 7", name="searched")
+    found = guest.get("/calls?words=crossing")
+    assert f"/documents/{document}" in found.text
+    assert "zebra &lt;b&gt;<mark>crossing</mark>&lt;/b&gt;" in found.text
+    assert "No such call" in guest.get("/calls?words=unicorn").words
+    assert "a quotation mark is open" in guest.get('/calls?words="zebra').words
+
+
+def test_metrics_are_there_for_who_shows_the_token(board: tuple[Home, Dashboard]) -> None:
+    _, running = board
+    bearer = {"Authorization": f"Bearer {running.token}", "Accept": "text/plain"}
+    assert "runner_" in running.stranger().get("/metrics", **bearer).text
+    assert running.stranger().get("/metrics", Accept="text/plain").status == 401
 
 
 def test_a_record_is_accepted_rejected_or_corrected_and_the_next_one_follows(

@@ -11,6 +11,7 @@ from runner.cli.interrupts import Interrupts
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes.metrics import MetricsShape
 from runner.cli.terminal import say, say_json, talk
+from runner.config import is_loopback
 from runner.errors import UsageError
 
 PORT = 9465
@@ -58,7 +59,7 @@ def _shipped(name: str) -> str:
 
 def _serve(session: Session, *, host: str, port: int, as_json: bool) -> None:
     from runner.metrics import Metrics  # noqa: PLC0415 - printing rules need not load it
-    from runner.metrics.serving import MetricsServer, is_loopback  # noqa: PLC0415 - as above
+    from runner.metrics.serving import MetricsServer  # noqa: PLC0415 - as above
 
     interrupts = Interrupts()
     with session.ledger() as ledger, interrupts.heard():

@@ -39,7 +39,8 @@ def web(session: Session, /, *, port: int, host: str, opens: bool, as_json: bool
     RUNNER_WEB_TOKEN. Ctrl-C ends it; workers do not notice.
     """
     # the server takes 0.3 s to load, and only this asks for it
-    from runner.web.access import Access, is_loopback  # noqa: PLC0415 - see above
+    from runner.config import is_loopback  # noqa: PLC0415 - see above
+    from runner.web.access import Access  # noqa: PLC0415 - see above
     from runner.web.app import build  # noqa: PLC0415 - see above
     from runner.web.serving import listen, serve  # noqa: PLC0415 - see above
 

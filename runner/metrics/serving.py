@@ -1,6 +1,5 @@
 """Serves metrics over HTTP to whatever scrapes them: one address, GET only, nothing else."""
 
-import ipaddress
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +8,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.exc import DBAPIError
 
-from runner.config import LOOPBACK_HOSTS
+from runner.config import LOOPBACK_HOSTS, is_loopback
 from runner.errors import UsageError
 from runner.metrics import CONTENT_TYPE
 
@@ -46,16 +45,6 @@ class MetricsServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is nothing to speak of."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
-    if host in LOOPBACK_HOSTS:
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Handler(BaseHTTPRequestHandler):

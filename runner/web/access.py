@@ -9,7 +9,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Self
 from urllib.parse import urlsplit
 
-from runner.config import LOOPBACK_HOSTS
+from runner.config import LOOPBACK_HOSTS, is_loopback
 
 _HERE = frozenset(LOOPBACK_HOSTS)
 
@@ -74,11 +74,6 @@ LOGIN, STATIC = "/login", "/static/"
 def is_for_strangers(path: str) -> bool:
     """Whether a page is answered to who has not signed in."""
     return path == LOGIN or path.startswith(STATIC)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
-    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def _is_address(name: str) -> bool:

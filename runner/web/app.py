@@ -17,10 +17,11 @@ from runner.budget import day_budget_nusd
 from runner.config import Settings
 from runner.errors import NotFoundError, RunnerError
 from runner.ledger import Ledger
+from runner.metrics import CONTENT_TYPE, Metrics
 from runner.pages import TEMPLATES, environment
 from runner.web import batches, calls, dead, documents, evaluations, overview, prompts, reviews
 from runner.web.access import LOGIN, Access
-from runner.web.desk import Desk, desk_of, page
+from runner.web.desk import Desk, desk_of, page, work
 from runner.web.guard import Guard
 from runner.web.live import Live
 
@@ -32,6 +33,7 @@ def routes() -> list[BaseRoute]:
     return [
         Route("/", overview.show),
         Route("/live", live),
+        Route("/metrics", metrics),
         Route("/batches", batches.list_),
         Route("/batches/{batch}", batches.show),
         Route("/batches/{batch}/pause", batches.pause, methods=["POST"]),
@@ -81,6 +83,7 @@ def build(ledger: Ledger, settings: Settings, access: Access) -> tuple[Guard, Li
         settings=settings,
         access=access,
         live=watch,
+        metrics=Metrics(ledger, settings),
         templates=environment(HERE / "templates", served=True),
     )
     return Guard(app, access), watch
@@ -101,6 +104,12 @@ async def live(request: Request) -> Response:
     if watch.is_full:
         return Response("too many pages look already\n", 503, {"retry-after": "30"})
     return StreamingResponse(watch.listen(), media_type="text/event-stream")
+
+
+async def metrics(request: Request) -> Response:
+    """The metrics, for a Prometheus that shows the token as its bearer token."""
+    found = await work(desk_of(request).metrics.render)
+    return Response(found, media_type=CONTENT_TYPE)
 
 
 async def style(request: Request) -> Response:  # noqa: ARG001 - as every route

@@ -1,6 +1,6 @@
 """Dead letters: grouped by what went wrong, looked through, and retried, the price shown first."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlencode
@@ -19,6 +19,7 @@ from runner.ledger.workers import living
 from runner.model import BatchState
 from runner.pinned import PinnedJobs
 from runner.pricing import Estimate, price_retry
+from runner.web.ages import AGES_S, since_us
 from runner.web.desk import desk_of, done, form_of, look, page, work
 from runner.web.forms import Form
 from runner.wording import several
@@ -26,7 +27,6 @@ from runner.wording import several
 PAGE = 100
 PAGES_MAX = 10_000
 BATCHES_MAX = 200  # to choose from
-AGES_S: Mapping[str, int] = {"1h": 3_600, "24h": 86_400, "7d": 604_800, "30d": 2_592_000}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +71,12 @@ class Asked:
 
     def wanted(self, *, now_us: int, limit: int | None = None, skip: int = 0) -> DeadFilter:
         """The same for the ledger."""
-        age_s = AGES_S.get(self.since)
         return DeadFilter(
             batch_id=self.batch or None,
             reason=self.reason or None,
             signature=self.signature,
             grep=self.grep or None,
-            since_us=None if age_s is None else now_us - age_s * 1_000_000,
+            since_us=since_us(self.since, now_us=now_us),
             until_us=int(self.seen_us) if self.seen_us.isdecimal() else None,
             document_ids=self.documents,
             limit=limit,

@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from runner.config import Settings
 from runner.ledger import Ledger
+from runner.metrics import Metrics
 from runner.web.access import Access, is_for_strangers
 from runner.web.forms import Form
 from runner.web.live import Live
@@ -49,6 +50,7 @@ class Desk:
     settings: Settings
     access: Access
     live: Live
+    metrics: Metrics
     templates: Environment
     notices: Notices = field(default_factory=Notices)
 

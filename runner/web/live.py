@@ -6,7 +6,7 @@ often, so that looking never takes more than a twentieth of a processor.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import astuple, fields
 from typing import Any
 
@@ -77,7 +77,7 @@ class Live:
 
     async def listen(self) -> AsyncIterator[str]:
         """The past, and then each look; it ends when this is closed, or who listens is too slow."""
-        yield _event("past", columns(self._flow.points))
+        yield _event("past", columns(self.points))
         queue: asyncio.Queue[str | None] = asyncio.Queue(BEHIND_MAX)
         self._listeners.add(queue)
         self._called.set()
@@ -86,6 +86,11 @@ class Live:
                 yield event
         finally:
             self._listeners.discard(queue)
+
+    @property
+    def points(self) -> Sequence[Point]:
+        """The past hour, as far as it is known."""
+        return tuple(self._flow.points)
 
     @property
     def is_full(self) -> bool:

@@ -19,6 +19,7 @@ from runner.limiter.use import LaneUse
 from runner.web.batches import BatchLine, batch_lines
 from runner.web.desk import desk_of, look, page
 from runner.web.figures import figures
+from runner.web.stills import TITLES, stills
 
 BATCHES_MAX = 10
 HOUR_US = 3_600_000_000
@@ -74,7 +75,8 @@ async def show(request: Request) -> Response:
     found = await look(
         request, lambda connection: _overview(connection, now_us=now_us, limit_nusd=limit_nusd)
     )
-    return page(request, "overview.html", found=found)
+    still = stills(desk.live.points)
+    return page(request, "overview.html", found=found, titles=TITLES, stills=still)
 
 
 def _overview(connection: Connection, *, now_us: int, limit_nusd: int | None) -> Overview:

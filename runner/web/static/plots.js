@@ -36,7 +36,8 @@ function tellNewest(plot) {
 
 function draw(figure) {
   const name = figure.dataset.plot;
-  figure.hidden = false;
+  figure.querySelector(".still")?.remove();
+  figure.querySelector(".title").hidden = false;
   drawn.get(name)?.destroy();
   const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, space: 64 };
   const options = {
