@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
-    CompoundSelect,
     Connection,
+    Select,
     and_,
     bindparam,
-    except_,
+    case,
     exists,
     func,
     or_,
     select,
-    union,
+    union_all,
     update,
 )
 
@@ -83,35 +84,34 @@ def _awaits_audit() -> ColumnElement[bool]:
 
 def prunable(connection: Connection, age: Age) -> Prunable:
     """What `prune` would drop now."""
-    old = select(document.c.id).where(_is_prunable(age))
-    documents = connection.execute(select(func.count()).select_from(old.subquery())).scalar_one()
+    is_old = case((_is_prunable(age), 1), else_=0)
+    judged = select(document.c.id, document.c.text_digest, is_old.label("is_old")).cte("judged")
+    documents = connection.execute(select(func.sum(judged.c.is_old))).scalar()
     calls = connection.execute(
-        select(func.count()).select_from(attempt).where(attempt.c.document_id.in_(old))
-    ).scalar_one()
-    theirs, of_others = _digests(document.c.id.in_(old)), _digests(document.c.id.not_in(old))
-    only_theirs = except_(select(theirs.subquery().c.digest), select(of_others.subquery().c.digest))
+        select(func.sum(judged.c.is_old)).join(attempt, attempt.c.document_id == judged.c.id)
+    ).scalar()
     stored = connection.execute(
-        select(func.coalesce(func.sum(func.length(blob.c.zstd)), 0)).where(
-            blob.c.digest.in_(only_theirs)
-        )
-    ).scalar_one()
-    return Prunable(int(documents), int(calls), int(stored))
+        select(func.sum(func.length(blob.c.zstd))).where(blob.c.digest.in_(_only_theirs(judged)))
+    ).scalar()
+    return Prunable(int(documents or 0), int(calls or 0), int(stored or 0))
 
 
-def _digests(whose: ColumnElement[bool]) -> CompoundSelect[Any]:
-    """Every blob that some documents and their calls refer to."""
+def _only_theirs(judged: CTE) -> Select[Any]:
+    """Every blob that old documents and their calls refer to, and no other ones."""
     of_calls = (
-        select(column.label("digest"))
-        .join(document, document.c.id == attempt.c.document_id)
-        .where(whose, column.is_not(None))
+        select(column.label("digest"), judged.c.is_old).join(
+            judged, judged.c.id == attempt.c.document_id
+        )
         for column in (
             attempt.c.request_head_digest,
             attempt.c.request_tail_digest,
             attempt.c.answer_digest,
         )
     )
-    text = document.c.text_digest
-    return union(select(text.label("digest")).where(whose, text.is_not(None)), *of_calls)
+    of_texts = select(judged.c.text_digest.label("digest"), judged.c.is_old)
+    refers = union_all(of_texts, *of_calls).subquery()
+    digests = select(refers.c.digest).where(refers.c.digest.is_not(None))
+    return digests.group_by(refers.c.digest).having(func.min(refers.c.is_old) == 1)
 
 
 def prunable_page(connection: Connection, age: Age, *, after: str) -> list[str]:
