@@ -67,9 +67,9 @@ def test_the_table_of_a_group_says_one_line_about_each_command(tmp_path: Path) -
     shown = call("--help", home=tmp_path)
     table = shown.out.partition("Commands:")[2].splitlines()
     assert [line.split()[0] for line in table if line.startswith("  ")] == [
-        *("run", "try", "submit", "work", "status", "report", "results", "show", "dead"),
-        *("review", "batch", "calls", "prune", "erase", "web", "audit", "doctor", "new"),
-        *("revalidate", "compare", "eval", "prompt"),
+        *("run", "try", "submit", "work", "status", "report", "metrics", "results"),
+        *("show", "dead", "review", "batch", "calls", "prune", "erase", "web", "audit", "doctor"),
+        *("new", "revalidate", "compare", "eval", "prompt"),
     ]
 
 
