@@ -1,6 +1,8 @@
 """Nightly evaluations: one a job and night in the whole fleet, and an alert where one fell."""
 
 import asyncio
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -190,6 +192,16 @@ async def test_who_does_not_lead_and_who_comes_too_late_starts_nothing(
     world.now_us += 7 * 3_600_000_000
     await keeper(world).look()
     assert not told.exists()
+
+
+def test_an_evaluation_whose_worker_was_killed_is_told_to_stop() -> None:
+    code = (
+        "import time; from runner.cli.interrupts import stop_on_eof; stop_on_eof(); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        child.stdin.close()
+        assert child.wait(timeout=20) == -signal.SIGTERM
 
 
 def test_an_evaluation_by_night_keeps_its_budget() -> None:

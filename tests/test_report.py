@@ -2,19 +2,23 @@
 
 import math
 import re
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import event
+from sqlalchemy import create_engine, event
 
 from runner.ledger import Ledger
-from runner.ledger.engine import sqlite_url
+from runner.ledger.engine import MIGRATIONS, sqlite_url
 from runner.ledger.money import DAY_US
 from runner.ledger.tallies import (
     NULLS_MAX,
@@ -263,9 +267,29 @@ def test_null_fields_are_counted_in_a_bounded_sample_of_a_days_records(world: Wo
 # ------------------------------------------------------------ ledgers of before
 
 
+def write_as_before_tallies(now: Path, then: Path) -> None:
+    """A ledger's rows in a database of the schema that came before tallies."""
+    engine = create_engine(sqlite_url(then))
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.connect() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+    engine.dispose()
+    with closing(sqlite3.connect(then)) as raw, raw:
+        raw.execute("ATTACH ? AS now", (str(now),))
+        tables = raw.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall()
+        for (table,) in tables:
+            if table != "alembic_version":
+                columns = ", ".join(
+                    row[1] for row in raw.execute(f"PRAGMA main.table_info({table})")
+                )
+                raw.execute(f"DELETE FROM main.{table}")
+                raw.execute(f"INSERT INTO main.{table} SELECT {columns} FROM now.{table}")
+
+
 def test_a_ledger_of_before_is_tallied_as_if_it_had_counted_all_along(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
-    world = World(Ledger(sqlite_url(path)))
+    world = World(Ledger(sqlite_url(tmp_path / "now.db")))
     worker = world.worker()
     for outcome in (DONE_REPAIRED, REVIEW, DEAD):
         world.add(world.batch(), f"text {outcome}", None if outcome is DEAD else "more")
@@ -275,15 +299,10 @@ def test_a_ledger_of_before_is_tallied_as_if_it_had_counted_all_along(tmp_path: 
     world.turn(worker, DEFERRED, state=AttemptState.NOT_SENT, cost_nusd=0)
     world.turn(worker, usage=USAGE, **SPANS)
     before = report(world).total.tally
-    for table in ("tally", "alert", "nightly", "unwanted"):
-        world.sql(f"DROP TABLE {table}")
-    for index in ("document_of_own_prompt", "attempt_by_fault"):
-        world.sql(f"DROP INDEX {index}")
-    for column in ("former_digest", "pruned_us", "erased_us"):
-        world.sql(f"ALTER TABLE document DROP COLUMN {column}")
-    world.sql("UPDATE alembic_version SET version_num = '0004'")
     world.ledger.close()
-    world.ledger = Ledger(sqlite_url(path))
+    as_it_was = tmp_path / "then.db"
+    write_as_before_tallies(tmp_path / "now.db", as_it_was)
+    world.ledger = Ledger(sqlite_url(as_it_was))
     after = report(world).total.tally
     unknown = {Count.REASKED, Count.REPAIRED, Count.SAMPLED}
     assert after.spans == before.spans
