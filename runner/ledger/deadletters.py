@@ -113,9 +113,8 @@ def list_dead(connection: Connection, wanted: DeadFilter) -> list[DeadLetter]:
         query = query.where(document.c.id.in_(chosen.limit(wanted.limit).offset(wanted.skip)))
     # by place, in the order of the columns: by name takes twice as long, and there may be thousands
     names = DeadLetter.__slots__
-    return [
-        DeadLetter(**dict(zip(names, row, strict=True))) for row in connection.execute(query).all()
-    ]
+    rows: Sequence[Any] = connection.execute(query).all()
+    return [DeadLetter(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 def group_dead(connection: Connection, wanted: DeadFilter) -> list[DeadGroup]:
