@@ -1,17 +1,12 @@
 """The dashboard's pages over HTTP: what each shows without scripts, and what its forms do."""
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from runner.ledger.evaluations import CaseRow, Dearest, RunRow, write_run
-from runner.ledger.flow import recent_endings
 from runner.ledger.reviews import reviews_of
 from runner.model import BatchState
-from runner.web.flow import Flow, Point
-from runner.web.live import Live, columns
 from tests.dashboards import WRONG, Dashboard, Home, Visitor, dashboard, dead_of, open_home
 from tests.ledgers import POSTGRES_URL
 
@@ -318,68 +313,3 @@ def test_what_is_not_there_is_said_to_be_not_there(guest: Visitor, path: str) ->
 def test_odd_questions_get_a_page(guest: Visitor, query: str) -> None:
     for path in ("/dead", "/dead/letters", "/dead/retry", "/calls", "/review"):
         assert guest.get(f"{path}?{query.replace(' ', '+')}").status == 200, path
-
-
-def look(home: Home, flow: Flow) -> Point:
-    from runner.ledger.standing import queue_standing  # noqa: PLC0415 - only here
-
-    with home.ledger.snapshot() as connection:
-        queue = queue_standing(connection, now_us=home.now_us)
-        return flow.look(connection, queue, now_us=home.now_us)
-
-
-def test_each_call_is_counted_once_when_it_is_over(tmp_path: Path) -> None:
-    with open_home(tmp_path) as home:
-        batch, worker, flow = home.named(), home.worker(), Flow()
-        home.add(batch, "one", "two", "three")
-        tickets = home.feed(worker)
-        first = home.claim(tickets[0], worker, attempt_id=home.new_call())
-        assert look(home, flow).calls_per_s is None, "one look tells no speed"
-        second = home.claim(tickets[1], worker, attempt_id=home.new_call())
-        home.store(first)
-        home.finish(first)
-        home.now_us += 1_000_000
-        point = look(home, flow)
-        assert point.calls_per_s == pytest.approx(1, rel=0.02)
-        assert (point.failed_per_min, point.running) == (0, 1)
-        home.store(second)
-        home.finish(second, dead_of())
-        home.now_us += 1_000_000
-        point = look(home, flow)
-        assert point.calls_per_s == pytest.approx(1, rel=0.02)
-        assert point.failed_per_min == pytest.approx(30, rel=0.02)
-        home.now_us += 1_000_000
-        assert look(home, flow).calls_per_s == pytest.approx(2 / 3, rel=0.02)
-        told = columns(flow.points)
-        assert told["at_s"] == sorted(told["at_s"])
-        with home.ledger.snapshot() as connection:
-            endings = recent_endings(connection, since_us=0, limit=10)
-        assert endings.by_fault == {None: 1, "bad_request": 1}
-
-
-def test_the_past_hour_is_read_once_from_the_ledger(tmp_path: Path) -> None:
-    with open_home(tmp_path) as home:
-        worker = home.worker()
-        home.add(home.named(), "one", "two")
-        for ticket in home.feed(worker):
-            lease = home.claim(ticket, worker, attempt_id=home.new_call())
-            home.store(lease)
-            home.finish(lease)
-            home.now_us += 60_000_000
-        flow = Flow()
-        look(home, flow)
-        speeds = [point.calls_per_s for point in flow.points]
-        assert speeds[-1] is None
-        assert [round(60 * (one or 0)) for one in speeds[:-1]].count(1) == 2
-
-
-def test_live_looks_say_what_the_page_says(home: Home, guest: Visitor) -> None:
-    live = Live(home.ledger, day_limit_nusd=None)
-    event = live._look()
-    assert event.startswith("event: look\ndata: ")
-    told = json.loads(event.partition("data: ")[2])["figures"]
-    page = guest.get("/")
-    for name in ("queued", "dead", "done", "today", "workers"):
-        assert told[name]
-        if name != "workers":
-            assert f'data-figure="{name}">{told[name]}<' in page.text

@@ -87,27 +87,34 @@ def list_dead(connection: Connection, wanted: DeadFilter) -> list[DeadLetter]:
         .where(source.c.document_id == document.c.id)
         .scalar_subquery()
     )
-    query = _wanted(
-        select(
-            document.c.id.label("document_id"),
-            document.c.batch_id,
-            batch.c.name.label("batch_name"),
-            batch.c.job,
-            name.label("source"),
-            document.c.reason,
-            func.coalesce(document.c.message, "").label("message"),
-            func.coalesce(document.c.signature, "").label("signature"),
-            document.c.calls,
-            document.c.cost_nusd,
-            document.c.text_bytes,
-            document.c.finished_us,
-            document.c.text_digest.is_not(None).label("has_text"),
-        ).join(batch, batch.c.id == document.c.batch_id),
-        wanted,
-    ).order_by(document.c.finished_us.desc(), document.c.id)
-    if wanted.limit is not None:
-        query = query.limit(wanted.limit).offset(wanted.skip)
-    return [DeadLetter(**row) for row in connection.execute(query).mappings()]
+    newest_first = (document.c.finished_us.desc(), document.c.id)
+    columns = (
+        document.c.id.label("document_id"),
+        document.c.batch_id,
+        batch.c.name.label("batch_name"),
+        batch.c.job,
+        name.label("source"),
+        document.c.reason,
+        func.coalesce(document.c.message, "").label("message"),
+        func.coalesce(document.c.signature, "").label("signature"),
+        document.c.calls,
+        document.c.cost_nusd,
+        document.c.text_bytes,
+        document.c.finished_us,
+        document.c.text_digest.is_not(None).label("has_text"),
+    )
+    query: Select[tuple[object, ...]] = select(*columns)
+    query = query.join(batch, batch.c.id == document.c.batch_id).order_by(*newest_first)
+    if wanted.limit is None:
+        query = _wanted(query, wanted)
+    else:
+        # chosen first: else the name of each that matches would be looked up
+        chosen = _wanted(select(document.c.id), wanted).order_by(*newest_first)
+        query = query.where(document.c.id.in_(chosen.limit(wanted.limit).offset(wanted.skip)))
+    # by place, in the order of the columns: by name takes twice as long, and there may be thousands
+    names = DeadLetter.__slots__
+    rows: Sequence[Any] = connection.execute(query).all()
+    return [DeadLetter(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 def group_dead(connection: Connection, wanted: DeadFilter) -> list[DeadGroup]:

@@ -101,6 +101,8 @@ async def _while_serving(app: Starlette) -> AsyncIterator[None]:
 async def live(request: Request) -> Response:
     """The looks as server-sent events."""
     watch = desk_of(request).live
+    if request.method == "HEAD":  # who asks for no body would be kept waiting for its end
+        return Response(media_type="text/event-stream")
     if watch.is_full:
         return Response("too many pages look already\n", 503, {"retry-after": "30"})
     return StreamingResponse(watch.listen(), media_type="text/event-stream")
