@@ -144,7 +144,9 @@ def test_nothing_changes_by_looking(home: Home, board: Dashboard) -> None:
     before, known = dump(home), board.visitor()
     for method, path in paths(home):
         if method == "GET" and path != "/live":
-            assert known.get(path).status in (200, 303, 404), path
+            looked = known.get(path)
+            assert KEY not in looked.text
+            assert looked.status in (200, 303, 404), path
         if method == "HEAD":
             assert known.ask("HEAD", path, headers={"Cookie": known.cookie}).text == ""
     assert dump(home) == before

@@ -18,7 +18,7 @@ from runner.web.app import build
 from runner.web.forms import FormError, read_form
 from runner.web.serving import listen, serve
 from tests.command_lines import call
-from tests.dashboards import Home, dashboard, open_home
+from tests.dashboards import Home, Visitor, dashboard, dead_of, open_home
 from tests.ledgers import POSTGRES_URL
 
 pytestmark = pytest.mark.skipif(
@@ -87,6 +87,47 @@ async def test_looks_have_a_most_of_listeners_and_end_with_the_process(home: Hom
         assert time.monotonic() - began_s < 3, "no open page holds it back"
         for one in listeners:
             one.close()
+
+
+def test_two_dashboards_and_a_shell_retry_dead_letters_once_each(home: Home) -> None:
+    ids = home.through(*map(str, range(60)), outcome=dead_of())
+    batch = home.named().id
+    with dashboard(home) as one, dashboard(home) as other:
+        guests = [one.visitor(), other.visitor()] * 2
+        start = threading.Barrier(len(guests) + 1)
+
+        def post(guest: Visitor) -> None:
+            start.wait()
+            assert guest.post("/dead/retry", [("batch", batch)]).status == 303
+
+        posting = [threading.Thread(target=post, args=(guest,)) for guest in guests]
+        for thread in posting:
+            thread.start()
+        start.wait()
+        in_shell = call("dead", "retry", "--yes", "--json", home=home.folder / "home", env=home.env)
+        for thread in posting:
+            thread.join()
+    assert in_shell.code == 0, in_shell.err
+    with home.ledger.snapshot() as connection:
+        retried = connection.exec_driver_sql(
+            "SELECT document_id, count(*) FROM event WHERE kind = 'dead_retried' GROUP BY 1"
+        ).all()
+    assert sorted(retried) == sorted((one, 1) for one in ids)
+
+
+def test_a_dashboard_that_is_killed_changes_nothing(home: Home) -> None:
+    home.through("before", outcome=dead_of())
+    with dashboard(home) as board:
+        known = board.visitor()
+        listener = socket.create_connection(("127.0.0.1", board.port), timeout=20)
+        request = f"GET /live HTTP/1.1\r\nHost: localhost\r\nCookie: {known.cookie}\r\n\r\n"
+        listener.sendall(request.encode())
+        assert listener.recv(1)
+        board.process.kill()
+        board.process.wait()
+        listener.close()
+    home.through("after")  # and what is in the ledger is checked at the end of every test
+    assert sorted(home.where().values()) == ["dead", "done"]
 
 
 def test_other_machines_are_let_in_with_a_token_of_ones_own_only(home: Home) -> None:
