@@ -100,6 +100,19 @@ def test_no_line_is_wider_than_the_terminal(world: Home, width: int) -> None:
     assert max(map(len, screen_of(world, width=width).splitlines())) <= width
 
 
+def read_until(leader: int, mark: bytes) -> bytes:
+    """What a terminal shows until the mark comes, or it is closed."""
+    shown = b""
+    until_s = time.monotonic() + PATIENCE_S
+    while mark not in shown and time.monotonic() < until_s:
+        if select.select([leader], [], [], 0.2)[0]:
+            try:
+                shown += os.read(leader, 65_536)
+            except OSError:  # the other end is closed
+                break
+    return shown
+
+
 def test_a_terminal_shows_it_until_ctrl_c_and_is_left_as_it_was(world: Home) -> None:
     leader, follower = pty.openpty()
     env = clean_env(RUNNER_HOME=str(world.home), TERM="xterm-256color", COLUMNS="120", LINES="40")
@@ -107,18 +120,10 @@ def test_a_terminal_shows_it_until_ctrl_c_and_is_left_as_it_was(world: Home) -> 
         [*RUNNER, "status", "--watch"], env=env, stdin=follower, stdout=follower, stderr=follower
     )
     os.close(follower)
-    shown = b""
-    until_s = time.monotonic() + PATIENCE_S
-    while b"paused by hand" not in shown and time.monotonic() < until_s:
-        if select.select([leader], [], [], 0.2)[0]:
-            shown += os.read(leader, 65_536)
+    shown = read_until(leader, b"paused by hand")
     process.send_signal(signal.SIGINT)
-    while process.poll() is None and time.monotonic() < until_s:
-        if select.select([leader], [], [], 0.2)[0]:
-            try:
-                shown += os.read(leader, 65_536)
-            except OSError:  # the other end is closed
-                break
+    # read on: a terminal that nobody reads would keep it from ending
+    shown += read_until(leader, b"\x1b[?1049l")
     assert process.wait(PATIENCE_S) == Exit.DONE
     assert b"paused by hand" in shown
     assert b"\x1b[?1049h" in shown, "a screen of its own"

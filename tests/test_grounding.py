@@ -235,8 +235,8 @@ def test_a_quote_is_the_ground_of_its_value(field: str, quote: str, value: str, 
         ("number", "RX-07/118", "RX-07/11", "does not follow from its quote"),
         ("number", "Order RX 07/118 of 5 March 2026, for Brennan", "RX", "is not in the document"),
         ("duty", "The Supplier shall feed the cat", "Feed the cat.", "is not in the document"),
-        ("kind", "", "goods", "is not in the document"),
-        ("kind", "   ", "goods", "is not in the document"),
+        ("kind", "", "goods", "no quote is given"),
+        ("kind", "   ", "goods", "no quote is given"),
     ],
 )
 def test_a_quote_must_be_there_and_say_its_value(
