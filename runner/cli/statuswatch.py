@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runner.cli.interrupts import Interrupts
 from runner.cli.limits import limit_note, limit_part
 from runner.cli.shapes import BatchShape, LimitShape, StatusShape, WorkerShape
 from runner.cli.sparkline import bar, sparkline
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LOOK_EVERY_S = 1.0
+TICK_S = 0.05
 LOOK_SHARE = 5  # a look that takes long is taken less often
 HISTORY_MAX = 600  # looks
 SPEED_OVER_S = 10.0
@@ -74,16 +76,21 @@ def watch_status(look: Callable[[], Seen]) -> None:
 
     past = Past()
     screen = console(sys.stdout)
-    try:
-        with Live(console=screen, screen=True, auto_refresh=False, transient=True) as live:
-            while True:
-                began_s = time.monotonic()
-                seen = look()
-                past.note(seen.status, now_s=time.monotonic())
-                live.update(render(seen, past, width=screen.width), refresh=True)
-                time.sleep(max(LOOK_EVERY_S, LOOK_SHARE * (time.monotonic() - began_s)))
-    except KeyboardInterrupt:
-        return
+    interrupts = Interrupts()
+    with (
+        interrupts.heard(),
+        Live(console=screen, screen=True, auto_refresh=False, transient=True) as live,
+    ):
+        while not interrupts.count:
+            began_s = time.monotonic()
+            seen = look()
+            past.note(seen.status, now_s=time.monotonic())
+            live.update(render(seen, past, width=screen.width), refresh=True)
+            look_at_s = time.monotonic() + max(
+                LOOK_EVERY_S, LOOK_SHARE * (time.monotonic() - began_s)
+            )
+            while not interrupts.count and time.monotonic() < look_at_s:
+                time.sleep(TICK_S)
 
 
 def render(seen: Seen, past: Past, *, width: int) -> "RenderableType":
