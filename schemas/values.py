@@ -49,7 +49,7 @@ _WRITTEN_CURRENCIES = {
 }
 
 _PLACEHOLDER = re.compile(
-    r"[-?]+|n/?a|nil|null|tbd|unknown|none|(?:none|not) (?:given|stated)", re.IGNORECASE
+    r"[-?]+|n/?a|nil|null|tbd|unknown|none|(?:none|not)[ _](?:given|stated)", re.IGNORECASE
 )
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
