@@ -30,8 +30,10 @@ from runner.ledger.engine import sqlite_url
 from runner.ledger.results import results
 from runner.ledger.submission import find_batch
 from runner.ledger.tables import attempt
+from runner.testing import document_key
 from runner.testing.control import ProviderProcess
 from runner.testing.documents import GeneratedDocument, generate_invoices
+from schemas.invoice import Invoice
 from scripts.benchmarks.homes import environment
 
 KINDS = ("invented_value", "swapped_digits", "wrong_field", "dropped_row")
@@ -156,30 +158,24 @@ def look(ledger: Ledger, name: str, truths: Mapping[str, Any], altered: set[str]
     """What became of one batch."""
     planted = review = dead = silent = 0
     caught: Counter[str] = Counter()
-    spec = spec_of(_invoice())
+    spec = spec_of(Invoice)
     with ledger.snapshot() as connection:
         batch = find_batch(connection, name)
         assert batch is not None
         faults = _first_faults(connection, batch.id)
         for one in results(connection, batch.id):
-            if one.source.rpartition("#")[2] not in altered:
+            row = one.source.rpartition("#")[2]
+            if row not in altered:
                 continue
             planted += 1
             if one.state == "done":
-                truth = truths[one.source.rpartition("#")[2]]
-                leaves = compared(spec, expected=truth, got=one.data)
+                leaves = compared(spec, expected=truths[row], got=one.data)
                 silent += not all(leaf.is_right for leaf in leaves)
                 continue
             review += one.state == "review"
             dead += one.state == "dead"
             caught[faults[one.document_id]] += 1
     return Found(planted, caught, review, dead, silent)
-
-
-def _invoice() -> Any:
-    from schemas.invoice import Invoice  # noqa: PLC0415 - the benchmark's truth, not its subject
-
-    return Invoice
 
 
 def _first_faults(connection: Any, batch_id: str) -> dict[str, str]:
@@ -210,15 +206,9 @@ def measure(documents: list[GeneratedDocument], kind: str, folder: Path) -> dict
         for job in JOBS:
             command(env, "run", job, str(path), "--id-field", "id", "--batch", job, codes=(0, 3))
         keys = {entry.document_key for entry in provider.book() if entry.altered is not None}
-        altered = {one.name for one in documents if _key(one.text) in keys}
+        altered = {one.name for one in documents if document_key(one.text) in keys}
         with opened(env) as ledger:
             return {job: look(ledger, job, truths, altered) for job in JOBS}
-
-
-def _key(text: str) -> str:
-    from runner.testing import document_key  # noqa: PLC0415 - beside its only use
-
-    return document_key(text)
 
 
 def main() -> None:
