@@ -42,7 +42,7 @@ from runner.queue import ROAD_ERRORS, Road
 from runner.search.keeper import SearchKeeper
 from runner.suspect import Suspect
 from runner.tracing import open_traces
-from runner.turns import Turns
+from runner.turns.underway import Turns
 
 ROAD_RETRY_FIRST_S = 0.1
 ROAD_RETRY_MAX_S = 2.0

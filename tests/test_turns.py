@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from runner.keys import Ticket
-from runner.turns import Turns
+from runner.turns.underway import Turns
 
 ONE, TWO, THREE = (Ticket(f"d{number}", 1) for number in range(3))
 
