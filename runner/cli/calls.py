@@ -11,7 +11,7 @@ from runner.cli.callfilters import filter_options, wanted_calls
 from runner.cli.commands import Command, LazyGroup, json_option
 from runner.cli.lookup import find_document
 from runner.cli.session import Session, pass_session
-from runner.cli.shapes import CallDetailShape, CallListShape, CallShape, TraceShape
+from runner.cli.shapes.calls import CallDetailShape, CallListShape, CallShape, TraceShape
 from runner.cli.tables import Column, say_table
 from runner.cli.terminal import lines_of, say, say_json, talk
 from runner.cli.wording import duration, short_time, usd

@@ -13,7 +13,7 @@ from runner.cli.confirming import confirm, yes_option
 from runner.cli.idle import tell_if_idle, tell_paused
 from runner.cli.lookup import find_document, look_at
 from runner.cli.session import Session, find_batch, pass_session
-from runner.cli.shapes import (
+from runner.cli.shapes.dead import (
     DeadGroupShape,
     DeadListShape,
     ExportedShape,
