@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from runner import batches
+from runner.cli.askagain import again_options, tell_price
 from runner.cli.commands import Command, LazyGroup, json_option
 from runner.cli.confirming import confirm, yes_option
 from runner.cli.idle import tell_if_idle, tell_paused
@@ -178,12 +179,7 @@ def show(session: Session, /, *, document: str, as_json: bool) -> None:
 )
 @click.argument("documents", nargs=-1, metavar="[DOCUMENT]...")
 @filter_options
-@click.option(
-    "--model", "models", multiple=True, help="Ask this model instead; repeated, a ladder."
-)
-@click.option("--prompt", help="Ask with this locked prompt version instead.")
-@click.option("--dry-run", is_flag=True, help="Say how many and what it would cost; queue nothing.")
-@yes_option
+@again_options
 @json_option
 @pass_session
 def retry(
@@ -208,7 +204,8 @@ def retry(
         letters = _letters(ledger, wanted)
         _refuse_erased(letters, documents)
         estimate = price_retry(session.settings, ledger, letters, prompt=prompt, models=models)
-        _tell_estimate(estimate)
+        _tell_matches(estimate)
+        tell_price(estimate)
         retried: list[str] = []
         if estimate.retriable and not dry_run:
             question = f"retry {several(estimate.retriable, 'document')}?"
@@ -234,18 +231,11 @@ def _refuse_erased(letters: Sequence[DeadLetter], documents: Sequence[str]) -> N
             )
 
 
-def _tell_estimate(estimate: Estimate) -> None:
+def _tell_matches(estimate: Estimate) -> None:
     match = "matches" if estimate.matched == 1 else "match"
     talk(f"{several(estimate.matched, 'dead letter')} {match}")
     if estimate.without_text:
         talk(f"{estimate.without_text:,} of them have no text (unparsable or purged) and stay dead")
-    if estimate.retriable:
-        about = "about " if estimate.sampled else ""
-        talk(
-            f"expected cost {about}{usd(estimate.expected_usd)}, at worst {usd(estimate.worst_usd)}"
-        )
-    for trouble in estimate.troubles:
-        talk(f"not priced: {trouble}")
 
 
 def _retried_shape(estimate: Estimate, retried: Sequence[str]) -> RetriedShape:
