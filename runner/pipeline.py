@@ -21,10 +21,12 @@ from runner.errors import ConfigError, JobError, RoadError
 from runner.keys import Ticket, new_id
 from runner.lanes import Lane, Lanes
 from runner.ledger import Ledger
+from runner.ledger.answers import Answer, store_answers
 from runner.ledger.calls import split_request
+from runner.ledger.ends import Finish, Settlement
 from runner.ledger.events import note
 from runner.ledger.gate import Claim, Release, claim, release
-from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
+from runner.ledger.outcomes import finish
 from runner.ledger.work import load
 from runner.limiter import Grant, OverLimitError, Postponed
 from runner.model import (

@@ -10,7 +10,7 @@ import pytest
 from runner.cli.exits import Exit
 from runner.cli.shapes.calls import CallDetailShape
 from runner.cli.shapes.search import HitShape, SearchShape
-from runner.ledger.outcomes import Settlement
+from runner.ledger.ends import Settlement
 from runner.model import Again, AttemptState, Charge, Done, Failure, Fault
 from tests.call_history import INVALID, Calls, completion, open_calls
 from tests.ledgers import COST_NUSD, HOLD_NUSD, POSTGRES_URL, Lease

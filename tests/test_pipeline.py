@@ -18,12 +18,12 @@ from runner.config import BudgetSettings, ModelSettings, Settings
 from runner.errors import ConfigError, RoadError
 from runner.keys import Ticket
 from runner.lanes import Lanes
+from runner.ledger.answers import store_answers
 from runner.ledger.calls import events
 from runner.ledger.control import cancel_batch, resume_batch
 from runner.ledger.deadletters import retry_dead
 from runner.ledger.gate import Refusal
 from runner.ledger.money import day_scope
-from runner.ledger.outcomes import store_answers
 from runner.ledger.submission import Batch
 from runner.ledger.tables import document
 from runner.ledger.workers import WorkerRow

@@ -4,7 +4,7 @@ import traceback
 
 from runner.keys import Ticket
 from runner.lanes import Lane
-from runner.ledger.outcomes import Settlement
+from runner.ledger.ends import Settlement
 from runner.log import Level, detail, log
 from runner.model import Dead, Done, Outcome, Review, Unconfirmed
 from runner.tracing import TurnTold

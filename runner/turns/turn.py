@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from runner.ledger.ends import Settlement
 from runner.ledger.gate import Refusal
-from runner.ledger.outcomes import Settlement
 from runner.ledger.work import Work
 from runner.model import Outcome, RawAnswer
 from runner.pinned import Pinned
