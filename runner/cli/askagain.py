@@ -1,17 +1,15 @@
 """What commands share that ask again for documents that ended: the options, and the price told."""
 
-from collections.abc import Callable
-from functools import reduce
-from typing import Any
-
 import click
 
+from runner.cli.commands import together
 from runner.cli.confirming import yes_option
 from runner.cli.terminal import talk
 from runner.cli.wording import usd
 from runner.pricing import Estimate
 
-_OPTIONS = (
+# the values are `models`, `prompt`, `dry_run` and `yes`
+again_options = together(
     click.option(
         "--model", "models", multiple=True, help="Ask this model instead; repeated, a ladder."
     ),
@@ -19,11 +17,6 @@ _OPTIONS = (
     click.option("--dry-run", is_flag=True, help="Say what it would cost; queue nothing."),
     yes_option,
 )
-
-
-def again_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say with what to ask again, and whether to: `models` to `yes`."""
-    return reduce(lambda made, option: option(made), reversed(_OPTIONS), command)
 
 
 def tell_price(estimate: Estimate) -> None:

@@ -1,7 +1,6 @@
 """`runner dead`: list, show, retry, purge and export dead letters."""
 
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import click
 
 from runner import batches
 from runner.cli.askagain import again_options, tell_price
-from runner.cli.commands import Command, LazyGroup, json_option
+from runner.cli.commands import Command, LazyGroup, json_option, together
 from runner.cli.confirming import confirm, yes_option
 from runner.cli.idle import tell_if_idle, tell_paused
 from runner.cli.lookup import find_document, look_at
@@ -58,18 +57,14 @@ def dead() -> None:
     """Dead letters: documents that ended without a record, each with its whole history."""
 
 
-_FILTERS = (
+# which dead letters are meant: their values make a `DeadFilter`
+filter_options = together(
     click.option("--batch", help="Of this batch."),
     click.option("--reason", help="With this reason, such as unparsable or attempts_exhausted."),
     click.option("--since", help="That died since then: 30m, 2h, 3d ago, or a date or time (UTC)."),
     click.option("--grep", help="With this text in the message, in any case."),
     click.option("--limit", type=click.IntRange(min=1), help="At most this many, the newest."),
 )
-
-
-def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which dead letters are meant; their values make a `DeadFilter`."""
-    return reduce(lambda made, option: option(made), reversed(_FILTERS), command)
 
 
 def _filter(ledger: Ledger, filters: dict[str, Any], documents: Sequence[str] = ()) -> DeadFilter:
