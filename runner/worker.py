@@ -114,61 +114,47 @@ class WorkerProcess:
     # ------------------------------------------------------------ birth
 
     async def _begin(self) -> None:
-        self._heart = Heart(self._ledger, slots=self._options.slots, clock_s=self._clock_s)
-        jobs = PinnedJobs(self._settings.job_folders)
         redis_url = await self._endpoints.redis_url()
-        self._outages = Outages(self._ledger, clock_s=self._clock_s)
+        jobs = PinnedJobs(self._settings.job_folders)
         calendar = Calendar(redis_url, ledger_id=self._ledger.id)
+        self._heart = Heart(self._ledger, slots=self._options.slots, clock_s=self._clock_s)
+        self._road = Road(redis_url, ledger_id=self._ledger.id)
+        self._outages = Outages(self._ledger, clock_s=self._clock_s)
         self._limiter = Limiter(
             self._settings,
             calendar=calendar,
             process=lambda: self._heart.row.id,
             on_outage=self._outages.begin,
         )
-        self._limit_watch = LimitWatch(
-            self._ledger,
-            self._limiter,
-            calendar,
-            leads=lambda: self._feeder.fleet.leads,
-            clock_s=self._clock_s,
-        )
-        self._monitor = Monitor(
-            self._ledger,
-            self._settings,
-            leads=lambda: self._feeder.fleet.leads,
-            clock_s=self._clock_s,
-        )
-        self._nightly = Nightly(
-            self._ledger,
-            self._settings.eval,
-            env=self._options.night_env or {},
-            leads=lambda: self._feeder.fleet.leads,
-            me=lambda: self._heart.row.id,
-            living=lambda: {one.id for one in self._feeder.fleet.workers},
-            clock_s=self._clock_s,
-        )
         self._suspect = Suspect(self._settings.home)
         self._traces = open_traces(os.environ)
-        self._pipeline = Pipeline(
-            Tools(
-                ledger=self._ledger,
-                jobs=jobs,
-                settings=self._settings,
-                lanes=Lanes(self._settings),
-                pacer=Pacer(self._limiter),
-                provider_for=self._endpoints.provider_for,
-                prices=PriceList(self._settings),
-                suspect=self._suspect,
-                worker_id=lambda: self._heart.row.id,
-                on_hindrance=self._note_hindrance,
-                rng=self._rng,
-                clock_s=self._clock_s,
-                traces=self._traces,
-            )
-        )
+        self._pipeline = Pipeline(self._tools(jobs))
         self._turns = Turns(self._pipeline.run_turn, on_broken=self._stop.set)
-        self._road = Road(redis_url, ledger_id=self._ledger.id)
-        self._feeder = Feeder(
+        self._feeder = self._make_feeder(jobs)
+        self._make_watches(calendar)
+        self._listen()
+        await self._heart.register()
+        detail("worker_started", "a worker has started", slots=self._options.slots)
+
+    def _tools(self, jobs: PinnedJobs) -> Tools:
+        return Tools(
+            ledger=self._ledger,
+            jobs=jobs,
+            settings=self._settings,
+            lanes=Lanes(self._settings),
+            pacer=Pacer(self._limiter),
+            provider_for=self._endpoints.provider_for,
+            prices=PriceList(self._settings),
+            suspect=self._suspect,
+            worker_id=lambda: self._heart.row.id,
+            on_hindrance=self._note_hindrance,
+            rng=self._rng,
+            clock_s=self._clock_s,
+            traces=self._traces,
+        )
+
+    def _make_feeder(self, jobs: PinnedJobs) -> Feeder:
+        return Feeder(
             self._ledger,
             self._road,
             self._heart,
@@ -185,15 +171,33 @@ class WorkerProcess:
             clock_s=self._clock_s,
             rng=self._rng,
         )
+
+    def _make_watches(self, calendar: Calendar) -> None:
+        """What runs in every worker and acts in the one that leads, the feeder apart."""
+        self._limit_watch = LimitWatch(
+            self._ledger, self._limiter, calendar, leads=self._leads, clock_s=self._clock_s
+        )
+        self._monitor = Monitor(
+            self._ledger, self._settings, leads=self._leads, clock_s=self._clock_s
+        )
+        self._nightly = Nightly(
+            self._ledger,
+            self._settings.eval,
+            env=self._options.night_env or {},
+            leads=self._leads,
+            me=lambda: self._heart.row.id,
+            living=lambda: {one.id for one in self._feeder.fleet.workers},
+            clock_s=self._clock_s,
+        )
         self._search_keeper = SearchKeeper(
             self._ledger,
             self._settings.home,
-            leads=lambda: self._feeder.fleet.leads,
+            leads=self._leads,
             is_quiet=lambda: not any(one.in_flight for one in self._feeder.fleet.workers),
         )
-        self._listen()
-        await self._heart.register()
-        detail("worker_started", "a worker has started", slots=self._options.slots)
+
+    def _leads(self) -> bool:
+        return self._feeder.fleet.leads
 
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()

@@ -67,13 +67,8 @@ def _say_hits(shapes: Sequence[HitShape], marked: Sequence[str | None]) -> None:
         [
             (
                 *(one.attempt_id or "none", one.document_id, one.batch, short_time(one.at)),
-                *(
-                    one.state,
-                    one.fault,
-                    cost_of_call(one.cost_usd, one.ambiguous_usd),
-                    one.where,
-                    words or "(a very long text)",
-                ),
+                *(one.state, one.fault, cost_of_call(one.cost_usd, one.ambiguous_usd)),
+                *(one.where, words or "(a very long text)"),
             )
             for one, words in zip(shapes, marked, strict=True)
         ],
