@@ -34,8 +34,8 @@ from runner.model import DeadReason, DocumentState, History, SourceText
 from runner.pinned import Pinned, PinnedJobs
 from runner.prepare import prepare
 
-CHUNK = 1_000
-CHUNK_MAX_BYTES = 8_000_000  # files and texts: a submitter holds a few chunks in memory
+CHUNK = 500
+CHUNK_MAX_BYTES = 4_000_000  # files and texts: a submitter holds a few chunks in memory
 CHUNK_MAX_S = 0.5  # a slow source does not keep finished inputs waiting longer
 
 

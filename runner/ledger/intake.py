@@ -3,12 +3,14 @@
 On SQLite a transaction goes on from chunk to chunk: the ids of documents are random, so that each
 transaction writes nearly every page of the indexes anew, however few documents it has. It ends when
 somebody else waits to write, when nothing more is at hand, and after `HOLD_MAX_S` at the latest.
+Who waited then has as long for it as the transaction took, up to `GIVE_WAY_MAX_S`.
 """
 
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -20,8 +22,18 @@ from runner.ledger.submission import Added, Named, add_documents
 
 HOLD_MAX_S = 1.0
 NEXT_MAX_S = 0.05  # how long an open transaction waits for the next chunk
-CHUNKS_WAITING = 4  # held in memory, so that a commit need not hold up the reading
-GIVE_WAY_S = 2 * BUSY_PAUSES_S[1]  # who waits tries at least once meanwhile
+CHUNKS_WAITING = 8  # held in memory, so that a commit need not hold up the reading
+GIVE_WAY_MIN_S = 2 * BUSY_PAUSES_S[1]  # who waits tries at least once meanwhile
+GIVE_WAY_MAX_S = 0.1
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What one transaction came to."""
+
+    added: list[Added]
+    is_last: bool = False
+    gives_way: bool = False
 
 
 class Intake:
@@ -85,33 +97,36 @@ class Intake:
         with self._ledger.bulk() as begin:
             chunk = self._waiting.get()
             while chunk is not None:
+                began_s = time.monotonic()
                 with begin() as connection:
-                    added, is_last = self._add_while_alone(connection, chunk)
-                for one in added:
+                    turn = self._add_while_alone(connection, chunk, began_s=began_s)
+                for one in turn.added:
                     self._on_added(one)
-                if is_last:
+                if turn.is_last:
                     return
-                if self._ledger.is_waited_for:
-                    time.sleep(GIVE_WAY_S)
+                if turn.gives_way or self._ledger.is_waited_for:
+                    held_s = time.monotonic() - began_s
+                    time.sleep(min(max(GIVE_WAY_MIN_S, held_s), GIVE_WAY_MAX_S))
                 chunk = self._waiting.get()
 
     def _add_while_alone(
-        self, connection: Connection, chunk: Sequence[Named]
-    ) -> tuple[list[Added], bool]:
-        """Add a chunk, and those after it while nobody else waits; whether there are no more."""
-        until_s = time.monotonic() + HOLD_MAX_S
-        added = [self._add(connection, chunk)]
-        while self._ledger.is_sqlite and time.monotonic() < until_s:
+        self, connection: Connection, chunk: Sequence[Named], *, began_s: float
+    ) -> _Turn:
+        """Add a chunk, and those after it as long as nobody else waits."""
+        turn = _Turn([self._add(connection, chunk)])
+        while self._ledger.is_sqlite and time.monotonic() < began_s + HOLD_MAX_S:
             if self._ledger.is_waited_for:
+                turn.gives_way = True
                 break
             try:
                 following = self._waiting.get(timeout=NEXT_MAX_S)
             except queue.Empty:
                 break
             if following is None:
-                return added, True
-            added.append(self._add(connection, following))
-        return added, False
+                turn.is_last = True
+                break
+            turn.added.append(self._add(connection, following))
+        return turn
 
     def _add(self, connection: Connection, chunk: Sequence[Named]) -> Added:
         added = add_documents(
