@@ -123,6 +123,13 @@ def test_a_note_that_cannot_be_written_keeps_nobody_from_waiting(tmp_path: Path)
         assert not someone_waits(database)
 
 
+def test_what_fails_while_it_waits_is_told_and_leaves_nobody_waiting(tmp_path: Path) -> None:
+    database = tmp_path / "ledger.db"
+    with pytest.raises(OSError, match="disk full"), waiting(database):
+        raise OSError("disk full")
+    assert not someone_waits(database)
+
+
 @sqlite_only
 def test_the_larger_cache_is_given_back(tmp_path: Path) -> None:
     ledger = Ledger(sqlite_url(tmp_path / "ledger.db"))

@@ -12,31 +12,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def _note_of(database: Path) -> Path:
-    return database.with_name(f"{database.name}-waiters")
-
-
 @contextmanager
 def waiting(database: Path) -> Iterator[None]:
     """Until this ends, `someone_waits` is true for everybody."""
-    with suppress(OSError):
-        descriptor = os.open(_note_of(database), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+    descriptor = _opened(database, os.O_CREAT)
+    try:
+        if descriptor is not None:
             # who looks holds it for a moment only, and one that cannot be had now is no loss
-            with suppress(BlockingIOError):
+            with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            yield
-        finally:
+        yield
+    finally:
+        if descriptor is not None:
             os.close(descriptor)
-        return
-    yield
 
 
 def someone_waits(database: Path) -> bool:
     """Whether anybody waits to write to this database, in this process or another one."""
-    try:
-        descriptor = os.open(_note_of(database), os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
+    descriptor = _opened(database)
+    if descriptor is None:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,3 +39,12 @@ def someone_waits(database: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _opened(database: Path, flags: int = 0) -> int | None:
+    """The note's file, or None where it is missing or cannot be had."""
+    note = database.with_name(f"{database.name}-waiters")
+    try:
+        return os.open(note, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+    except OSError:
+        return None
