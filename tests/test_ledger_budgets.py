@@ -22,7 +22,7 @@ from runner.ledger.money import DAY, budget_scope, day_scope, larger_limit_nusd
 from runner.ledger.tables import budget
 from runner.ledger.workers import bury, take_lead
 from runner.model import AttemptState, Failure, Fault
-from tests.ledgers import DONE, TRANSIENT, Lease, World, ledger_url
+from tests.ledgers import DONE, TRANSIENT, Lease, World, made_ledger_url
 
 AT_ONCE = 50
 DAY_US = 86_400_000_000
@@ -46,7 +46,7 @@ class BudgetMachine(RuleBasedStateMachine):
     def begin(self, first: int | None, second: int | None, day: int | None) -> None:
         memory = Path("/dev/shm")
         self._folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
-        self._url = ledger_url(Path(self._folder.name))
+        self._url = made_ledger_url(Path(self._folder.name))
         self.world = World(Ledger(self._url.__enter__()))
         self.batches = [
             self.world.batch(name, budget_nusd=limit)

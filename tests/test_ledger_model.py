@@ -35,7 +35,7 @@ from tests.ledgers import (
     TRANSIENT,
     Lease,
     World,
-    ledger_url,
+    made_ledger_url,
 )
 
 BUG = replace(DEFERRED, failure=Failure(Fault.INTERNAL_ERROR, "bug"))
@@ -55,7 +55,7 @@ class LedgerMachine(RuleBasedStateMachine):
         # in memory where the system offers it: what is at stake here is logic, not durability
         memory = Path("/dev/shm")
         self._folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
-        self._url = ledger_url(Path(self._folder.name))
+        self._url = made_ledger_url(Path(self._folder.name))
         self.world = World(Ledger(self._url.__enter__()))
         self.batches = [self.world.batch("a", budget_nusd=budget_nusd)]
         self.batches += [self.world.batch(name) for name in ("b", "c")]

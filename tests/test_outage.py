@@ -39,7 +39,7 @@ from runner.suspect import Suspect
 from runner.turns.turn import Ended
 from tests.calendars import OutsideCalendar
 from tests.jobfolders import make_job
-from tests.ledgers import START_US, World, ledger_url
+from tests.ledgers import START_US, World, made_ledger_url
 from tests.virtual_time import in_patient_time, now_s, outside
 
 LATENCY_S = 0.3
@@ -193,7 +193,7 @@ def test_a_provider_that_is_down_for_ten_minutes_costs_no_document_anything(
     weather = Weather(works=lambda: not down_s <= now_s() < up_s)
 
     async def main() -> None:
-        with ledger_url(tmp_path) as url:
+        with made_ledger_url(tmp_path) as url:
             sky = sky_of(tmp_path, url, redis_url, weather, documents=320, rpm=120)
 
             def all_done() -> bool:
@@ -224,7 +224,7 @@ def test_retries_stay_within_their_budget_under_any_error_rate_and_work_goes_on(
     weather = Weather(works=lambda: rng.random() >= rate)
 
     async def main() -> None:
-        with ledger_url(tmp_path) as url:
+        with made_ledger_url(tmp_path) as url:
             sky = sky_of(tmp_path, url, redis_url, weather, documents=250, rpm=300)
 
             def five_minutes() -> bool:
