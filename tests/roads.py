@@ -21,7 +21,8 @@ from runner.testing.book import Entry
 from runner.testing.control import ProviderProcess
 from runner.testing.documents import generate_documents
 from scripts.campaign.histories import compare, read_histories
-from tests.command_lines import RUNNER, clean_env
+from tests import command_lines
+from tests.command_lines import RUNNER, Ended, clean_env
 
 KEY = "test-key-of-no-worth"
 # Prices must be those of the `provider` fixture: both sides compute, neither copies.
@@ -109,11 +110,15 @@ class Road:
         out, err = process.communicate(timeout=timeout_s)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
+    def ask(self, *arguments: str) -> Ended:
+        """Run a command to its end in this process: starting one takes longer than most looks."""
+        return command_lines.call(*arguments, home=self.home, env=self.env)
+
     def json(self, *arguments: str, codes: Iterable[int] = (0,)) -> Any:
-        """What a command prints with --json; fails on another exit code."""
-        done = self.call(*arguments, "--json")
-        assert done.returncode in codes, (done.returncode, done.stdout, done.stderr)
-        return json.loads(done.stdout)
+        """What a command asked in this process says with --json; fails on another exit code."""
+        ended = self.ask(*arguments, "--json")
+        assert ended.code in codes, ended
+        return ended.json()
 
     def end(self) -> None:
         """Kill what was started and still runs."""

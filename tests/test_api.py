@@ -137,7 +137,7 @@ def test_the_scripts_submit_from_a_cursor_count_and_retry(
     assert "bad_request" in _script(road, "retry_dead.py"), "without a reason they are listed"
     provider.control(heal=True)
     for batch in road.json("batch", "list")["batches"]:
-        road.call("batch", "resume", batch["batch"])
+        road.ask("batch", "resume", batch["batch"])
     _script(road, "retry_dead.py", "bad_request")
     road.call("work", "--until-empty")
     assert json.loads(_script(road, "queue_depth.py"))["queued"] == 0

@@ -103,7 +103,7 @@ def test_documents_whose_ids_have_expired_on_the_road_are_done_all_the_same(
 ) -> None:
     provider.control(latency_ms=100)
     inputs = road.write_documents(60)
-    assert road.call("submit", "invoice", str(inputs)).returncode == 0
+    assert road.ask("submit", "invoice", str(inputs)).code == 0
     first = road.start("work", "--concurrency", "2", "--until-empty")
     wait_until(lambda: len(provider.book()) >= 6, timeout_s=30, what="some calls")
     with Backlog(road.folder, provider.base_url).redis_once_there() as redis:

@@ -140,7 +140,7 @@ def test_a_bug_at_a_point_of_a_turn_costs_at_most_this_turn(
         assert f"raise at crash point {point}" in said, "void: it was never reached"
     counts = road.counts()
     assert counts[DocumentState.RUNNING] == counts[DocumentState.DEAD] == 0
-    assert road.call("audit").returncode == 0
+    assert road.ask("audit").code == 0
 
 
 def test_a_worker_that_cannot_write_an_ending_down_ends_and_its_successor_takes_over(
@@ -190,7 +190,7 @@ def test_a_worker_stopped_beyond_its_lease_can_write_nothing_when_it_comes_back(
 def _submit(road: Road, provider: ProviderProcess, *, documents: int = DOCUMENTS) -> None:
     provider.control(latency_ms=50)
     inputs = road.write_documents(documents)
-    assert road.call("submit", "invoice", str(inputs)).returncode == 0
+    assert road.ask("submit", "invoice", str(inputs)).code == 0
 
 
 def _work(road: Road, trap: str = "") -> int:

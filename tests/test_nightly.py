@@ -307,4 +307,4 @@ def test_a_service_evaluates_the_night_once_beside_its_work_whoever_leads(
     assert f'"night": "{at:%Y-%m-%d}"' in runs[0].summary_json
     assert weights == [0]
     assert len(provider.book()) == 12
-    assert road.call("audit").returncode == 0
+    assert road.ask("audit").code == 0

@@ -46,11 +46,11 @@ def test_faults_end_in_exactly_one_state_each_and_only_hopeless_documents_die(
     assert len(lines) == documents
     assert {line["status"] for line in lines} == {"done", "dead"}
     assert sum(line["attempts"] for line in lines) == summary["attempts"] == len(provider.book())
-    assert road.call("audit").returncode == 0
+    assert road.ask("audit").code == 0
     assert_three_histories_agree(road, provider, submitted=documents)
     provider.control(heal=True)
     before = len(provider.book())
-    assert road.call("dead", "retry", "--yes").returncode == 0
+    assert road.ask("dead", "retry", "--yes").code == 0
     assert road.call("run", "invoice", str(inputs), timeout_s=100).returncode == 0
     assert len(provider.book()) == before + hopeless
     assert road.counts()[DocumentState.DONE] == documents
@@ -99,7 +99,7 @@ def test_documents_of_a_killed_worker_run_again_within_15_seconds(
 ) -> None:
     provider.control(latency_ms=3_000)
     inputs = road.write_documents(200)
-    assert road.call("submit", "invoice", str(inputs)).returncode == 0
+    assert road.ask("submit", "invoice", str(inputs)).code == 0
     first = road.start("work", "--concurrency", "10")
     wait_until(lambda: len(provider.book()) >= 10, timeout_s=30, what="calls of the first worker")
     road.start("work", "--concurrency", "10")
@@ -140,7 +140,7 @@ def test_sigterm_drains_a_worker_and_nothing_is_paid_twice(
 ) -> None:
     provider.control(latency_ms=500)
     inputs = road.write_documents(60)
-    assert road.call("submit", "invoice", str(inputs)).returncode == 0
+    assert road.ask("submit", "invoice", str(inputs)).code == 0
     worker = road.start("work", "--concurrency", "8")
     wait_until(lambda: len(provider.book()) >= 12, timeout_s=30, what="some calls")
     worker.send_signal(signal.SIGTERM)
@@ -156,7 +156,7 @@ def test_sigterm_drains_a_worker_and_nothing_is_paid_twice(
 def test_a_worker_survives_a_restart_of_redis(road: Road, provider: ProviderProcess) -> None:
     provider.control(latency_ms=200)
     inputs = road.write_documents(120)
-    assert road.call("submit", "invoice", str(inputs)).returncode == 0
+    assert road.ask("submit", "invoice", str(inputs)).code == 0
     worker = road.start("work", "--until-empty", "--concurrency", "10")
     wait_until(lambda: len(provider.book()) >= 20, timeout_s=30, what="some calls")
     server = json.loads((road.home / "redis" / "server.pid").read_text(encoding="utf-8"))
@@ -176,12 +176,12 @@ def test_a_budget_is_never_exceeded_and_resume_goes_on(
     assert "budget spent" in paused.stderr
     spent = sum(entry.cost_nusd for entry in provider.book())
     assert 0 < spent <= 30_000_000
-    assert road.call("audit").returncode == 0
+    assert road.ask("audit").code == 0
     batch = road.json("batch", "list")
     name = batch["batches"][0]["batch"]
-    assert road.call("batch", "resume", name, "--budget-usd", "5").returncode == 0
+    assert road.ask("batch", "resume", name, "--budget-usd", "5").code == 0
     assert road.call(*arguments).returncode == 0
-    assert road.call("audit").returncode == 0
+    assert road.ask("audit").code == 0
     assert_three_histories_agree(road, provider, submitted=40)
 
 
@@ -195,7 +195,7 @@ def test_a_wrong_key_pauses_the_batch_and_kills_no_document(
     assert road.counts()[DocumentState.DEAD] == 0
     provider.control(revoked_keys=[])
     name = road.json("batch", "list")["batches"][0]["batch"]
-    assert road.call("batch", "resume", name).returncode == 0
+    assert road.ask("batch", "resume", name).code == 0
     assert road.call("run", "invoice", str(inputs)).returncode == 0
     assert_three_histories_agree(road, provider, submitted=30)
 
@@ -233,7 +233,7 @@ def test_a_document_that_kills_its_worker_is_quarantined_and_its_neighbours_end_
     assert (summary["done"], summary["dead"]) == (29, 1)
     groups = road.json("dead", "list")["groups"]
     assert [(group["reason"], group["documents"]) for group in groups] == [("poison", 1)]
-    assert road.call("audit").returncode == 0
+    assert road.ask("audit").code == 0
 
 
 def _has_seen(provider: ProviderProcess, calls: int) -> bool:
@@ -245,7 +245,7 @@ def test_two_deaths_of_a_worker_make_no_dead_letter_of_a_healthy_document(
 ) -> None:
     provider.control(latency_ms=3_000)
     inputs = road.write_documents(8)
-    assert road.call("submit", "invoice", str(inputs)).returncode == 0
+    assert road.ask("submit", "invoice", str(inputs)).code == 0
     for seen in (8, 16):
         worker = road.start("work", "--concurrency", "8")
         wait_until(partial(_has_seen, provider, seen), timeout_s=40, what="calls")

@@ -37,8 +37,8 @@ def submit(road: Road, name: str, count: int, *, seed: int, model: str | None = 
     """A batch of so many invoices."""
     inputs = road.write_documents(count, seed=seed)
     asked = [] if model is None else ["--model", model]
-    done = road.call("submit", "invoice", str(inputs), "--batch", name, *asked)
-    assert done.returncode == 0, done.stderr
+    done = road.ask("submit", "invoice", str(inputs), "--batch", name, *asked)
+    assert done.code == 0, done.err
 
 
 def refused(provider: ProviderProcess) -> list[Entry]:
@@ -117,7 +117,7 @@ def test_a_spent_day_pauses_and_a_raised_one_goes_on(road: Road, provider: Provi
     assert "budget of the day " in paused.stderr
     assert "`runner batch resume june --day-budget-usd USD`" in paused.stderr
     assert 0 < sum(entry.cost_nusd for entry in provider.book()) <= 60_000_000
-    assert road.call("audit").returncode == 0
+    assert road.ask("audit").code == 0
     assert road.call(*arguments).returncode == 5, "the day is still spent"
     alerts = [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines()]
     assert sorted((one["kind"], one["batch"]) for one in alerts) == [
@@ -128,7 +128,7 @@ def test_a_spent_day_pauses_and_a_raised_one_goes_on(road: Road, provider: Provi
     assert {one["limit_usd"] for one in alerts} == {0.06}
     assert road.json("batch", "resume", "june", "--day-budget-usd", "5")["day_budget_usd"] == 5
     assert road.call(*arguments).returncode == 0
-    assert road.call("audit").returncode == 0
+    assert road.ask("audit").code == 0
     assert_three_histories_agree(road, provider, submitted=90)
 
 
