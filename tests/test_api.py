@@ -120,6 +120,7 @@ def _script(road: Road, name: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_scripts_submit_from_a_cursor_count_and_retry(
     road: Road, provider: ProviderProcess, tmp_path: Path
 ) -> None:

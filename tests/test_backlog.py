@@ -26,6 +26,7 @@ from tests.roads import Road, assert_three_histories_agree, wait_until
 FLAT_MB = 25.0
 
 
+@pytest.mark.slow
 def test_ten_times_the_documents_take_no_more_memory(
     tmp_path: Path, provider: ProviderProcess
 ) -> None:

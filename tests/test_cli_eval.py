@@ -12,6 +12,7 @@ from runner.promptlock import read_lock
 from scripts.benchmarks.goldjobs import make_gold_job
 from tests.roads import Road
 
+pytestmark = pytest.mark.slow
 DOCUMENTS = 30
 
 

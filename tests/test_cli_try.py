@@ -225,6 +225,7 @@ def test_ctrl_c_ends_the_call_and_counts_it_as_possibly_paid(place: Place) -> No
 # ------------------------------------------------------------ beside workers
 
 
+@pytest.mark.slow
 def test_beside_a_worker_it_is_left_alone_and_what_a_killed_one_leaves_is_swept(
     place: Place,
 ) -> None:

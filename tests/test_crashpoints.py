@@ -108,6 +108,7 @@ def test_a_worker_refuses_a_trap_that_does_not_exist(road: Road) -> None:
 # ------------------------------------------------------------ what outlives a crash
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_workers_killed_at_every_point_lose_nothing_and_stored_answers_are_paid_once(
     road: Road, provider: ProviderProcess
@@ -153,6 +154,7 @@ def test_a_worker_that_cannot_write_an_ending_down_ends_and_its_successor_takes_
     _assert_nothing_lost_or_paid_needlessly(road, provider, documents=DOCUMENTS, deaths=1)
 
 
+@pytest.mark.slow
 def test_a_bug_in_a_duty_ends_this_worker_and_its_successor_loses_and_repeats_nothing(
     road: Road, provider: ProviderProcess
 ) -> None:
@@ -165,6 +167,7 @@ def test_a_bug_in_a_duty_ends_this_worker_and_its_successor_loses_and_repeats_no
     _assert_nothing_lost_or_paid_needlessly(road, provider, documents=DOCUMENTS, deaths=1)
 
 
+@pytest.mark.slow
 def test_a_worker_stopped_beyond_its_lease_can_write_nothing_when_it_comes_back(
     road: Road, provider: ProviderProcess
 ) -> None:

@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -24,6 +25,7 @@ from runner.ledger.workers import bury, take_lead
 from runner.model import AttemptState, Failure, Fault
 from tests.ledgers import DONE, TRANSIENT, Lease, World, made_ledger_url
 
+pytestmark = pytest.mark.slow
 AT_ONCE = 50
 DAY_US = 86_400_000_000
 AMOUNTS = st.integers(0, 2_000)

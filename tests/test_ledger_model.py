@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -38,6 +39,7 @@ from tests.ledgers import (
     made_ledger_url,
 )
 
+pytestmark = pytest.mark.slow
 BUG = replace(DEFERRED, failure=Failure(Fault.INTERNAL_ERROR, "bug"))
 LOST = replace(TRANSIENT, failure=Failure(Fault.AMBIGUOUS, "lost"))
 ALIKE = replace(

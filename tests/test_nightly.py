@@ -278,6 +278,7 @@ def test_a_night_that_fell_is_told_of_once(
 # ------------------------------------------------------------ the road
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_service_evaluates_the_night_once_beside_its_work_whoever_leads(
     road: Road, provider: Any

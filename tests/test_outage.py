@@ -42,6 +42,7 @@ from tests.jobfolders import make_job
 from tests.ledgers import START_US, World, made_ledger_url
 from tests.virtual_time import in_patient_time, now_s, outside
 
+pytestmark = pytest.mark.slow
 LATENCY_S = 0.3
 TICK_S = 0.5
 GOOD = json.dumps(

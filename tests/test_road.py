@@ -17,6 +17,7 @@ from runner.testing.faults import FaultPlan
 from tests.jobfolders import make_job
 from tests.roads import Road, assert_three_histories_agree, calls_of_documents, kill, wait_until
 
+pytestmark = pytest.mark.slow
 FAULTS = {
     "seed": 7,
     "rules": [

@@ -14,6 +14,7 @@ from runner.testing.book import Entry
 from runner.testing.control import ProviderProcess
 from tests.roads import KEY, Road, assert_three_histories_agree, wait_until
 
+pytestmark = pytest.mark.slow
 SLOTS = 12
 OTHER = """
 [models.other]
@@ -88,7 +89,7 @@ def test_a_key_that_has_money_again_goes_on_by_itself(
     submit(road, "a", 30, seed=1)
     road.start("work", "--concurrency", "5")
     wait_until(lambda: batch_of(road, "a")["state"] == "paused", timeout_s=40, what="the pause")
-    time.sleep(1.5)
+    wait_until(lambda: not batch_of(road, "a")["running"], timeout_s=20, what="the calls' ends")
     seen = len(refused(provider))
     assert seen <= 5
     _let_five_minutes_pass(road)

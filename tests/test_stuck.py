@@ -32,6 +32,7 @@ def _quick_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "RESTART_MAX_S", 0.01)
 
 
+@pytest.mark.slow
 def test_an_endless_check_is_killed_twice_and_then_dead_as_poison_alone(
     road: Road, provider: ProviderProcess
 ) -> None:
@@ -59,6 +60,7 @@ def test_a_check_that_eats_memory_up_to_a_limit_ends_its_own_turn_and_no_worker(
     assert road.ask("audit").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_loops_that_hang_at_points_of_a_turn_are_killed_and_nothing_is_lost(
     road: Road, provider: ProviderProcess
