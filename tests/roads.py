@@ -25,6 +25,7 @@ from tests import command_lines
 from tests.command_lines import RUNNER, Ended, clean_env
 
 KEY = "test-key-of-no-worth"
+PATIENCE_S = 100.0  # what takes five seconds alone, on a machine that does much else
 # Prices must be those of the `provider` fixture: both sides compute, neither copies.
 CONFIG = """
 [models."gpt-5-mini"]
@@ -103,7 +104,7 @@ class Road:
         return process
 
     def call(
-        self, *arguments: str, command: Sequence[str] = RUNNER, timeout_s: float = 100.0
+        self, *arguments: str, command: Sequence[str] = RUNNER, timeout_s: float = PATIENCE_S
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end."""
         process = self.start(*arguments, command=command)
@@ -151,7 +152,7 @@ class Road:
         return [worker["pid"] for worker in self.json("status")["workers"]]
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) -> float:
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = PATIENCE_S, what: str) -> float:
     """Poll until it holds; how many seconds that took."""
     began_s = time.monotonic()
     while not condition():

@@ -28,7 +28,6 @@ FAULTS = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_a_report_agrees_with_status_and_with_the_providers_book(
     road: Road, provider: ProviderProcess
 ) -> None:

@@ -24,7 +24,7 @@ from runner.testing import ProviderProcess, generate_documents
 from tests.command_lines import RUNNER, TIMEOUT_S, Ended, call, clean_env, spawn
 from tests.ledgers import DEAD, World
 
-PATIENCE_S = 30.0
+PATIENCE_S = 100.0
 
 
 class Place:

@@ -186,7 +186,6 @@ def sky_of(
     return Sky(world, worker, Pipeline(tools), limiter, outages, slots=50)
 
 
-@pytest.mark.timeout(240)
 def test_a_provider_that_is_down_for_ten_minutes_costs_no_document_anything(
     tmp_path: Path, redis_url: str
 ) -> None:
@@ -216,7 +215,6 @@ def test_a_provider_that_is_down_for_ten_minutes_costs_no_document_anything(
     assert len(soon) >= 0.9 * per_s * 30, "90 % of the rate 30 s after it is back"
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.7, 0.9])
 def test_retries_stay_within_their_budget_under_any_error_rate_and_work_goes_on(
     tmp_path: Path, redis_url: str, rate: float

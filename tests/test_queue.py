@@ -19,7 +19,7 @@ from runner.worker import _end
 
 LEDGER = "abc123"
 TICKETS = [Ticket(f"d{number}", 1) for number in range(5)]
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 @pytest.fixture(scope="module")

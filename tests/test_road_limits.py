@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-import pytest
-
 from runner.model import DocumentState
 from runner.testing.control import ProviderProcess
 from tests.roads import Road, assert_three_histories_agree, wait_until
@@ -23,7 +21,6 @@ def limited(road: Road, *, per_window: int = PER_WINDOW) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-@pytest.mark.timeout(200)
 def test_two_workers_share_a_limit_without_being_refused_and_status_tells_its_use(
     road: Road, provider: ProviderProcess
 ) -> None:
@@ -32,12 +29,12 @@ def test_two_workers_share_a_limit_without_being_refused_and_status_tells_its_us
     inputs = road.write_documents(180)
     assert road.ask("submit", "invoice", str(inputs)).code == 0
     workers = [road.start("work", "--until-empty", "--concurrency", "50") for _ in range(2)]
-    wait_until(lambda: len(provider.book()) >= 100, timeout_s=60, what="calls")
+    wait_until(lambda: len(provider.book()) >= 100, what="calls")
 
     def uses() -> list[Any]:
         return [limit for limit in road.json("status")["limits"] if limit["use"]["requests"]]
 
-    wait_until(lambda: bool(uses()), timeout_s=20, what="the leader's next look")
+    wait_until(lambda: bool(uses()), what="the leader's next look")
     (limit,) = uses()
     assert limit["model"] == "gpt-5-mini"
     assert limit["key"] == "OPENAI_API_KEY"
@@ -52,7 +49,6 @@ def test_two_workers_share_a_limit_without_being_refused_and_status_tells_its_us
     assert road.json("status")["limits"][0]["use"]["refused"] == refused
 
 
-@pytest.mark.timeout(200)
 def test_a_limit_that_is_lower_than_configured_is_found_and_costs_no_document(
     road: Road, provider: ProviderProcess
 ) -> None:
@@ -71,7 +67,6 @@ def test_a_limit_that_is_lower_than_configured_is_found_and_costs_no_document(
     assert_three_histories_agree(road, provider, submitted=180)
 
 
-@pytest.mark.timeout(200)
 def test_a_provider_that_fails_for_a_while_makes_no_dead_letter(
     road: Road, provider: ProviderProcess
 ) -> None:

@@ -61,7 +61,6 @@ def test_a_check_that_eats_memory_up_to_a_limit_ends_its_own_turn_and_no_worker(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_loops_that_hang_at_points_of_a_turn_are_killed_and_nothing_is_lost(
     road: Road, provider: ProviderProcess
 ) -> None:
@@ -130,7 +129,7 @@ def _tend_until(crew: Crew, what: Callable[[], bool], words: str) -> None:
         crew.tend()
         return what()
 
-    wait_until(tended, timeout_s=60, what=words)
+    wait_until(tended, what=words)
 
 
 def _ended(road: Road) -> int:

@@ -102,7 +102,7 @@ def span_s(entry: Entry) -> tuple[float, float]:
 
 def settled(provider: ProviderProcess) -> list[Any]:
     """The book once nothing is in flight: a broken connection is noticed a moment later."""
-    until_s = time.monotonic() + 5
+    until_s = time.monotonic() + 30
     while provider.summary().in_flight and time.monotonic() < until_s:
         time.sleep(0.01)
     return provider.book()
@@ -110,7 +110,7 @@ def settled(provider: ProviderProcess) -> list[Any]:
 
 def wait_for_calls(provider: ProviderProcess, calls: int) -> None:
     """Until so many have come."""
-    until_s = time.monotonic() + 5
+    until_s = time.monotonic() + 30
     while len(provider.book()) < calls:
         assert time.monotonic() < until_s, f"{calls} calls did not come"
         time.sleep(0.01)
@@ -665,7 +665,7 @@ def test_the_process_writes_its_book_and_its_address_and_stops_on_sigterm(tmp_pa
         assert line[:2] == ["listening", "on"]
         assert address.read_text().strip() == line[2]
         calling = subprocess.Popen([sys.executable, "-c", HANGING_CALL, line[2]])
-        until_s = time.monotonic() + 10
+        until_s = time.monotonic() + 30
         while calling.poll() is None and not _in_flight(line[2]) and time.monotonic() < until_s:
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
@@ -703,7 +703,7 @@ def test_the_process_ends_with_the_one_that_started_it() -> None:
         assert process.stdout
         pid = int(process.stdout.readline())
         process.wait()
-    until_s = time.monotonic() + 5
+    until_s = time.monotonic() + 30
     while _alive(pid) and time.monotonic() < until_s:
         time.sleep(0.02)
     assert not _alive(pid)
@@ -729,7 +729,7 @@ def test_a_client_killed_mid_call_still_pays(provider: ProviderProcess) -> None:
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n"
     with socket.create_connection(("127.0.0.1", urlsplit(provider.base_url).port or 0)) as client:
         client.sendall(head.encode() + b"Authorization: Bearer k\r\n\r\n" + content)
-        until_s = time.monotonic() + 5
+        until_s = time.monotonic() + 30
         while not provider.summary().in_flight and time.monotonic() < until_s:
             time.sleep(0.01)
     (entry,) = settled(provider)
