@@ -29,13 +29,16 @@ def test_two_workers_share_a_limit_without_being_refused_and_status_tells_its_us
     inputs = road.write_documents(180)
     assert road.ask("submit", "invoice", str(inputs)).code == 0
     workers = [road.start("work", "--until-empty", "--concurrency", "50") for _ in range(2)]
-    wait_until(lambda: len(provider.book()) >= 100, what="calls")
+    told: list[Any] = []
 
-    def uses() -> list[Any]:
-        return [limit for limit in road.json("status")["limits"] if limit["use"]["requests"]]
+    def is_told() -> bool:
+        told[:] = [
+            one for one in road.json("status")["limits"] if one["use"] and one["use"]["requests"]
+        ]
+        return bool(told)
 
-    wait_until(lambda: bool(uses()), what="the leader's next look")
-    (limit,) = uses()
+    wait_until(is_told, what="the leader's look at calls")
+    (limit,) = told
     assert limit["model"] == "gpt-5-mini"
     assert limit["key"] == "OPENAI_API_KEY"
     assert limit["use"]["requests_limit"] == PER_WINDOW
