@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from runner.cli import command_line
 
 RUNNER = (sys.executable, "-m", "runner.cli")
-TIMEOUT_S = 60.0
+TIMEOUT_S = 100.0
 # what must not leak in from the machine the tests run on
 _OWN = ("RUNNER_", "OPENAI_")
 
@@ -58,3 +59,15 @@ def spawn(*arguments: str, home: Path, env: Mapping[str, str] | None = None) -> 
         check=False,
     )
     return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+@contextmanager
+def running(
+    *arguments: str, env: Mapping[str, str], **streams: Any
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """A command as a process that is killed at the end, so that no failed test waits for it."""
+    with subprocess.Popen([*RUNNER, *arguments], env=env, **streams) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

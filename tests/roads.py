@@ -21,9 +21,11 @@ from runner.testing.book import Entry
 from runner.testing.control import ProviderProcess
 from runner.testing.documents import generate_documents
 from scripts.campaign.histories import compare, read_histories
-from tests.command_lines import RUNNER, clean_env
+from tests import command_lines
+from tests.command_lines import RUNNER, Ended, clean_env
 
 KEY = "test-key-of-no-worth"
+PATIENCE_S = 100.0  # what takes five seconds alone, on a machine that does much else
 # Prices must be those of the `provider` fixture: both sides compute, neither copies.
 CONFIG = """
 [models."gpt-5-mini"]
@@ -102,18 +104,22 @@ class Road:
         return process
 
     def call(
-        self, *arguments: str, command: Sequence[str] = RUNNER, timeout_s: float = 100.0
+        self, *arguments: str, command: Sequence[str] = RUNNER, timeout_s: float = PATIENCE_S
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end."""
         process = self.start(*arguments, command=command)
         out, err = process.communicate(timeout=timeout_s)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
+    def ask(self, *arguments: str) -> Ended:
+        """Run a command to its end in this process: starting one takes longer than most looks."""
+        return command_lines.call(*arguments, home=self.home, env=self.env)
+
     def json(self, *arguments: str, codes: Iterable[int] = (0,)) -> Any:
-        """What a command prints with --json; fails on another exit code."""
-        done = self.call(*arguments, "--json")
-        assert done.returncode in codes, (done.returncode, done.stdout, done.stderr)
-        return json.loads(done.stdout)
+        """What a command asked in this process says with --json; fails on another exit code."""
+        ended = self.ask(*arguments, "--json")
+        assert ended.code in codes, ended
+        return ended.json()
 
     def end(self) -> None:
         """Kill what was started and still runs."""
@@ -146,7 +152,7 @@ class Road:
         return [worker["pid"] for worker in self.json("status")["workers"]]
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) -> float:
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = PATIENCE_S, what: str) -> float:
     """Poll until it holds; how many seconds that took."""
     began_s = time.monotonic()
     while not condition():

@@ -120,6 +120,7 @@ def _script(road: Road, name: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_scripts_submit_from_a_cursor_count_and_retry(
     road: Road, provider: ProviderProcess, tmp_path: Path
 ) -> None:
@@ -137,7 +138,7 @@ def test_the_scripts_submit_from_a_cursor_count_and_retry(
     assert "bad_request" in _script(road, "retry_dead.py"), "without a reason they are listed"
     provider.control(heal=True)
     for batch in road.json("batch", "list")["batches"]:
-        road.call("batch", "resume", batch["batch"])
+        road.ask("batch", "resume", batch["batch"])
     _script(road, "retry_dead.py", "bad_request")
     road.call("work", "--until-empty")
     assert json.loads(_script(road, "queue_depth.py"))["queued"] == 0

@@ -15,7 +15,7 @@ from runner.cli.work import Talk
 from runner.errors import RunnerError
 from tests.command_lines import clean_env
 
-PATIENCE_S = 30.0
+PATIENCE_S = 100.0
 
 
 @pytest.fixture(autouse=True)

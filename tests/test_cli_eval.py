@@ -12,6 +12,7 @@ from runner.promptlock import read_lock
 from scripts.benchmarks.goldjobs import make_gold_job
 from tests.roads import Road
 
+pytestmark = pytest.mark.slow
 DOCUMENTS = 30
 
 
@@ -33,7 +34,9 @@ def test_a_version_by_itself_is_scored_written_down_and_never_paid_twice(
 ) -> None:
     provider.control(clear=True)
     page = tmp_path / "eval.html"
-    found = road.json("eval", "bill", "--html", str(page))
+    told = road.call("eval", "bill", "--html", str(page), "--json")  # as a process, once
+    assert told.returncode == Exit.DONE, told.stderr
+    found = json.loads(told.stdout)
     EvalShape.model_validate(found)
     assert (found["verdict"], found["baseline"]) == ("pass", None)
     assert found["candidate"]["exact"]["estimate"] == 1.0
@@ -46,27 +49,27 @@ def test_a_version_by_itself_is_scored_written_down_and_never_paid_twice(
     assert again["run"] != found["run"]
     road.json("eval", "bill", "--fresh")
     assert len(provider.book()) == 2 * DOCUMENTS
-    assert road.call("audit").returncode == Exit.DONE
+    assert road.ask("audit").code == Exit.DONE
 
 
 def test_a_worse_prompt_is_blocked_and_cannot_be_promoted_and_a_good_one_can_be(
     road: Road, job: Path, provider: Any
 ) -> None:
     spoil(road, provider, neatly=0.6)
-    refused = road.call("prompt", "lock", "bill", "v2")
-    assert refused.returncode == Exit.DONE, refused.stderr
-    unknown = road.call("prompt", "promote", "bill", "v2")
-    assert unknown.returncode == Exit.USAGE
-    assert "runner eval bill --prompt v2" in unknown.stderr
+    refused = road.ask("prompt", "lock", "bill", "v2")
+    assert refused.code == Exit.DONE, refused.err
+    unknown = road.ask("prompt", "promote", "bill", "v2")
+    assert unknown.code == Exit.USAGE
+    assert "runner eval bill --prompt v2" in unknown.err
     worse = road.json("eval", "bill", "--prompt", "v2", codes=(Exit.FAILED,))
     assert worse["verdict"] == "block"
     assert worse["baseline"]["prompt"] == "v1"
     # what is wrong and not in the document is in no record that is done
     assert worse["candidate"]["wrong_in_done"]["not_in_document"] == 0
     assert worse["candidate"]["wrong_in_done"]["elsewhere"] > 0
-    blocked = road.call("prompt", "promote", "bill", "v2")
-    assert blocked.returncode == Exit.USAGE
-    assert "ended block" in blocked.stderr
+    blocked = road.ask("prompt", "promote", "bill", "v2")
+    assert blocked.code == Exit.USAGE
+    assert "ended block" in blocked.err
     provider.control(faults={"rules": []})
     better = road.json("eval", "bill", "--prompt", "v2", "--fresh")
     assert better["verdict"] == "pass"
@@ -91,9 +94,9 @@ def test_a_simulated_evaluation_lets_nothing_through(road: Road, job: Path) -> N
     road.json("prompt", "lock", "bill", "v2")
     found = road.json("eval", "bill", "--prompt", "v2", "--simulate")
     assert (found["verdict"], found["simulated"]) == ("pass", True)
-    refused = road.call("prompt", "promote", "bill", "v2")
-    assert refused.returncode == Exit.USAGE
-    assert "runner eval bill --prompt v2" in refused.stderr
+    refused = road.ask("prompt", "promote", "bill", "v2")
+    assert refused.code == Exit.USAGE
+    assert "runner eval bill --prompt v2" in refused.err
 
 
 def test_evaluations_stay_out_of_the_way_of_work(road: Road, job: Path) -> None:
@@ -110,22 +113,22 @@ def test_what_cannot_be_evaluated_is_refused_by_name(road: Road, job: Path) -> N
         (("bill", "--prompt", "v1", "--against", "v1"), "nothing to compare"),
         (("bill", "--model", "unpriced-1", "--budget-usd", "1"), "no price is known"),
     ):
-        done = road.call("eval", *arguments)
-        assert done.returncode == Exit.USAGE, done.stderr
-        assert why in done.stderr
+        done = road.ask("eval", *arguments)
+        assert done.code == Exit.USAGE, done.err
+        assert why in done.err
     gold = job / "gold.jsonl"
     gold.write_text(json.dumps({"id": "x", "text": "t"}) + "\n")
-    done = road.call("eval", "bill")
-    assert done.returncode == Exit.USAGE
-    assert "gold.jsonl, line 1" in done.stderr
+    done = road.ask("eval", "bill")
+    assert done.code == Exit.USAGE
+    assert "gold.jsonl, line 1" in done.err
 
 
 def test_a_budget_too_small_pauses_and_the_same_command_goes_on(
     road: Road, job: Path, provider: Any
 ) -> None:
     provider.control(clear=True)
-    short = road.call("eval", "bill", "--budget-usd", "0.01")
-    assert short.returncode == Exit.PAUSED, short.stderr
+    short = road.ask("eval", "bill", "--budget-usd", "0.01")
+    assert short.code == Exit.PAUSED, short.err
     assert provider.summary().cost_nusd <= 10_000_000
     found = road.json("eval", "bill", "--budget-usd", "5")
     assert found["candidate"]["states"] == {"done": DOCUMENTS}

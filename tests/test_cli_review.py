@@ -324,7 +324,7 @@ def test_of_two_people_at_once_one_decides_and_the_other_is_told_by_whom(world: 
         )
         for what, who in (("accept", "ann"), ("reject", "bob"))
     ]
-    told = [one.communicate(timeout=60)[1] for one in both]
+    told = [one.communicate(timeout=100)[1] for one in both]
     codes = [one.returncode for one in both]
     assert sorted(codes) == [Exit.DONE, Exit.USAGE]
     first = "accepted by ann" if codes[0] == Exit.DONE else "rejected by bob"

@@ -24,7 +24,7 @@ from runner.testing import ProviderProcess, generate_documents
 from tests.command_lines import RUNNER, TIMEOUT_S, Ended, call, clean_env, spawn
 from tests.ledgers import DEAD, World
 
-PATIENCE_S = 30.0
+PATIENCE_S = 100.0
 
 
 class Place:
@@ -235,7 +235,6 @@ def test_a_dry_run_prices_and_sends_and_creates_nothing(place: Place) -> None:
 def test_a_run_stops_with_5_when_nothing_ends_for_max_wait(place: Place) -> None:
     place.documents(2)
     place.provider.control(latency_ms=60_000)
-    began_s = time.monotonic()
     process = subprocess.Popen(
         [*RUNNER, *place.arguments("--max-wait", "5")],
         env=clean_env(RUNNER_HOME=str(place.home), **place.env),
@@ -243,9 +242,11 @@ def test_a_run_stops_with_5_when_nothing_ends_for_max_wait(place: Place) -> None
         stderr=subprocess.PIPE,
         text=True,
     )
-    until(lambda: calls_seen(place) == 2)
-    time.sleep(max(0.0, 6 - (time.monotonic() - began_s)))
-    process.send_signal(signal.SIGINT)  # the calls would hang for a minute: abort them
+    # on a busy machine the five seconds may be over before a call is made: it stops all the same
+    until(lambda: process.poll() is not None or calls_seen(place) == 2)
+    if process.poll() is None:
+        time.sleep(7)
+        process.send_signal(signal.SIGINT)  # the calls would hang for a minute: abort them
     _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == Exit.PAUSED, told
     assert "stopped after --max-wait" in told

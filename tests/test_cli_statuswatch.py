@@ -29,7 +29,7 @@ from tests.test_cli_ledger import Home
 pytestmark = pytest.mark.skipif(
     POSTGRES_URL is not None, reason="these commands find their ledger by the home folder"
 )
-PATIENCE_S = 30.0
+PATIENCE_S = 100.0
 
 
 @given(st.lists(st.floats(0, 1e9), max_size=50), st.integers(0, 40))

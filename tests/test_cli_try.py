@@ -15,7 +15,7 @@ import pytest
 from runner.cli.exits import Exit
 from runner.cli.shapes.trying import TryShape
 from runner.testing import ProviderProcess, generate_documents
-from tests.command_lines import RUNNER, clean_env
+from tests.command_lines import clean_env, running
 from tests.test_cli_run import Place, until
 
 KEY = "test-key-of-no-worth"
@@ -225,18 +225,19 @@ def test_ctrl_c_ends_the_call_and_counts_it_as_possibly_paid(place: Place) -> No
 # ------------------------------------------------------------ beside workers
 
 
+@pytest.mark.slow
 def test_beside_a_worker_it_is_left_alone_and_what_a_killed_one_leaves_is_swept(
     place: Place,
 ) -> None:
     env = clean_env(RUNNER_HOME=str(place.home), **place.env)
-    with subprocess.Popen([*RUNNER, "work"], env=env, stderr=subprocess.PIPE) as worker:
+    with running("work", env=env, stderr=subprocess.PIPE) as worker:
         until(lambda: bool(place.call("status", "--json").json()["workers"]))
         assert tried(place)["outcome"] == "done"
         place.provider.control(latency_ms=60_000, clear=True)
         with (
             (place.inputs / "one.txt").open() as text,
-            subprocess.Popen(
-                [*RUNNER, "try", "invoice", "-"], env=env, stdin=text, stdout=subprocess.DEVNULL
+            running(
+                "try", "invoice", "-", env=env, stdin=text, stdout=subprocess.DEVNULL
             ) as doomed,
         ):
             until(lambda: len(place.provider.book()) == 1)

@@ -22,7 +22,7 @@ from tests import fault_proxy as faults
 
 DEADLINE_S = 0.8
 DEADLINE_OF_MANY_S = 2.4  # half of it is for connecting, fifty at once on a busy machine
-LATE_S = 1.0
+LATE_S = 2.0  # a busy machine may be that late; without its deadline a call is later by far
 MANY = 50
 BODY = json.dumps(
     {"model": "m", "messages": [{"role": "user", "content": "Name: Ann\nTotal: 12.50"}]}

@@ -192,9 +192,9 @@ def test_a_file_over_which_two_children_die_is_named_with_the_signal(
 
 
 def test_an_answer_that_nobody_took_in_time_is_still_taken(parsers: Callable[..., Parsers]) -> None:
-    made = parsers(max_s=0.5)
+    made = parsers(max_s=2.0)
     parsing = made.begin("html", b"x" * 1_000_000)
-    time.sleep(0.6)
+    time.sleep(2.1)
     assert len(parsing.text()) == 1_000_000
 
 
@@ -269,7 +269,7 @@ def test_no_child_outlives_a_parent_that_is_killed_not_even_a_busy_one() -> None
         assert is_alive(idle)
         assert is_alive(busy)
         parent.kill()
-    wait_until_gone(idle, within_s=5)
+    wait_until_gone(idle, within_s=20)
     wait_until_gone(busy, within_s=20)  # by its own limit: 1 s of a core
 
 

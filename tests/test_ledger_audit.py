@@ -18,13 +18,13 @@ from tests.ledgers import (
     START_US,
     TRANSIENT,
     World,
-    ledger_url,
+    made_ledger_url,
 )
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with ledger_url(tmp_path) as url:
+    with made_ledger_url(tmp_path) as url:
         world = World(Ledger(url))
         yield world
         world.ledger.close()

@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -22,8 +23,9 @@ from runner.ledger.money import DAY, budget_scope, day_scope, larger_limit_nusd
 from runner.ledger.tables import budget
 from runner.ledger.workers import bury, take_lead
 from runner.model import AttemptState, Failure, Fault
-from tests.ledgers import DONE, TRANSIENT, Lease, World, ledger_url
+from tests.ledgers import DONE, TRANSIENT, Lease, World, made_ledger_url
 
+pytestmark = pytest.mark.slow
 AT_ONCE = 50
 DAY_US = 86_400_000_000
 AMOUNTS = st.integers(0, 2_000)
@@ -46,7 +48,7 @@ class BudgetMachine(RuleBasedStateMachine):
     def begin(self, first: int | None, second: int | None, day: int | None) -> None:
         memory = Path("/dev/shm")
         self._folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
-        self._url = ledger_url(Path(self._folder.name))
+        self._url = made_ledger_url(Path(self._folder.name))
         self.world = World(Ledger(self._url.__enter__()))
         self.batches = [
             self.world.batch(name, budget_nusd=limit)

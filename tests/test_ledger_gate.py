@@ -12,7 +12,7 @@ from runner.ledger.gate import Claim, Refusal, Release, claim, release
 from runner.ledger.pausing import pause_batch
 from runner.ledger.workers import bury
 from runner.model import AttemptState, BatchState, DocumentState
-from tests.ledgers import HOLD_NUSD, World, ledger_url, open_world
+from tests.ledgers import HOLD_NUSD, World, made_ledger_url, open_world
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_a_release_puts_back_what_is_ready_under_its_ticket_and_nothing_else(wor
 
 
 def test_two_processes_race_for_every_document_and_exactly_one_wins_each(tmp_path: Path) -> None:
-    with ledger_url(tmp_path) as url:
+    with made_ledger_url(tmp_path) as url:
         world, other = World(Ledger(url)), Ledger(url)
         batch, me, you = world.batch(budget_nusd=30 * HOLD_NUSD), world.worker(), world.worker()
         world.add(batch, *(f"text {number}" for number in range(60)))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -35,9 +36,10 @@ from tests.ledgers import (
     TRANSIENT,
     Lease,
     World,
-    ledger_url,
+    made_ledger_url,
 )
 
+pytestmark = pytest.mark.slow
 BUG = replace(DEFERRED, failure=Failure(Fault.INTERNAL_ERROR, "bug"))
 LOST = replace(TRANSIENT, failure=Failure(Fault.AMBIGUOUS, "lost"))
 ALIKE = replace(
@@ -55,7 +57,7 @@ class LedgerMachine(RuleBasedStateMachine):
         # in memory where the system offers it: what is at stake here is logic, not durability
         memory = Path("/dev/shm")
         self._folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
-        self._url = ledger_url(Path(self._folder.name))
+        self._url = made_ledger_url(Path(self._folder.name))
         self.world = World(Ledger(self._url.__enter__()))
         self.batches = [self.world.batch("a", budget_nusd=budget_nusd)]
         self.batches += [self.world.batch(name) for name in ("b", "c")]

@@ -242,7 +242,6 @@ def test_one_address_answers_and_only_to_who_names_this_machine(served: MetricsS
     assert ask(served.url, method="POST")[0] == 501
 
 
-@pytest.mark.timeout(120)
 def test_metrics_status_ledger_and_the_providers_book_tell_one_story(
     road: Road, provider: ProviderProcess
 ) -> None:

@@ -136,7 +136,7 @@ def starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Callable[[str], 
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         while not condition():  # noqa: ASYNC110 - another process gives no event
             await asyncio.sleep(0.02)
 
@@ -174,7 +174,7 @@ async def test_a_worker_that_drains_ends_its_child_and_leaves_the_night_to_anoth
     await until(told.exists)
     await other.look()
     assert other._child is None, "the first one lives"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(100):
         await first.finish()
         await first.finish()
     assert alerts(world) == []
@@ -201,7 +201,7 @@ def test_an_evaluation_whose_worker_was_killed_is_told_to_stop() -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
         assert child.stdin is not None
         child.stdin.close()
-        assert child.wait(timeout=20) == -signal.SIGTERM
+        assert child.wait(timeout=100) == -signal.SIGTERM
 
 
 def test_an_evaluation_by_night_keeps_its_budget() -> None:
@@ -278,7 +278,7 @@ def test_a_night_that_fell_is_told_of_once(
 # ------------------------------------------------------------ the road
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_a_service_evaluates_the_night_once_beside_its_work_whoever_leads(
     road: Road, provider: Any
 ) -> None:
@@ -294,12 +294,12 @@ def test_a_service_evaluates_the_night_once_beside_its_work_whoever_leads(
                 connection.execute(text("SELECT ended_us FROM nightly")).scalar_one_or_none()
             )
 
-    wait_until(ended, timeout_s=60, what="the night")
+    wait_until(ended, what="the night")
     for worker in workers:
         worker.terminate()
-        assert worker.wait(timeout=30) == 0
+        assert worker.wait(timeout=100) == 0
     later = road.start("work", "--until-empty")
-    assert later.wait(timeout=30) == 0
+    assert later.wait(timeout=100) == 0
     with road.ledger() as ledger, ledger.snapshot() as connection:
         runs = connection.execute(text("SELECT verdict, summary_json FROM eval_run")).all()
         weights = connection.execute(text("SELECT weight FROM batch")).scalars().all()
@@ -307,4 +307,4 @@ def test_a_service_evaluates_the_night_once_beside_its_work_whoever_leads(
     assert f'"night": "{at:%Y-%m-%d}"' in runs[0].summary_json
     assert weights == [0]
     assert len(provider.book()) == 12
-    assert road.call("audit").returncode == 0
+    assert road.ask("audit").code == 0

@@ -39,9 +39,10 @@ from runner.suspect import Suspect
 from runner.turns.turn import Ended
 from tests.calendars import OutsideCalendar
 from tests.jobfolders import make_job
-from tests.ledgers import START_US, World, ledger_url
+from tests.ledgers import START_US, World, made_ledger_url
 from tests.virtual_time import in_patient_time, now_s, outside
 
+pytestmark = pytest.mark.slow
 LATENCY_S = 0.3
 TICK_S = 0.5
 GOOD = json.dumps(
@@ -185,7 +186,6 @@ def sky_of(
     return Sky(world, worker, Pipeline(tools), limiter, outages, slots=50)
 
 
-@pytest.mark.timeout(240)
 def test_a_provider_that_is_down_for_ten_minutes_costs_no_document_anything(
     tmp_path: Path, redis_url: str
 ) -> None:
@@ -193,7 +193,7 @@ def test_a_provider_that_is_down_for_ten_minutes_costs_no_document_anything(
     weather = Weather(works=lambda: not down_s <= now_s() < up_s)
 
     async def main() -> None:
-        with ledger_url(tmp_path) as url:
+        with made_ledger_url(tmp_path) as url:
             sky = sky_of(tmp_path, url, redis_url, weather, documents=320, rpm=120)
 
             def all_done() -> bool:
@@ -215,7 +215,6 @@ def test_a_provider_that_is_down_for_ten_minutes_costs_no_document_anything(
     assert len(soon) >= 0.9 * per_s * 30, "90 % of the rate 30 s after it is back"
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.7, 0.9])
 def test_retries_stay_within_their_budget_under_any_error_rate_and_work_goes_on(
     tmp_path: Path, redis_url: str, rate: float
@@ -224,7 +223,7 @@ def test_retries_stay_within_their_budget_under_any_error_rate_and_work_goes_on(
     weather = Weather(works=lambda: rng.random() >= rate)
 
     async def main() -> None:
-        with ledger_url(tmp_path) as url:
+        with made_ledger_url(tmp_path) as url:
             sky = sky_of(tmp_path, url, redis_url, weather, documents=250, rpm=300)
 
             def five_minutes() -> bool:

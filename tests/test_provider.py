@@ -18,6 +18,7 @@ from runner.model import Call, Fault, RawAnswer, Unanswered
 from runner.provider import OpenAIProvider
 
 KEY = "sk-canary-0123456789"
+LATE_S = 2.0  # a busy machine may be that late; without its deadline a call is later by far
 BODY = b'{"model":"m",  "messages":[{"role":"user","content":"\xc3\xa9 \\u00e9"}]}'
 
 Reply = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -246,7 +247,7 @@ async def test_whatever_breaks_after_sending_is_ambiguous_within_the_deadline_an
     assert isinstance(got, Unanswered)
     assert got.fault is Fault.AMBIGUOUS
     assert "may have been paid" in got.message
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 0.5 + LATE_S
     assert len(server.requests) == 1
 
 

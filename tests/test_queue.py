@@ -19,7 +19,7 @@ from runner.worker import _end
 
 LEDGER = "abc123"
 TICKETS = [Ticket(f"d{number}", 1) for number in range(5)]
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,8 @@ async def test_held_ids_are_found_by_the_number_of_their_worker(road: Road) -> N
     road.hold(TICKETS[1], number=7)
     road.hold(TICKETS[2], number=8)
     road.hold(Ticket("never pushed", 1), number=8)
-    await asyncio.sleep(0.1)
+    await eventually(lambda: held_by(road, 7), 2)
+    await eventually(lambda: held_by(road, 8), 1)
     held = await road.held()
     assert {number: set(some) for number, some in held.items()} == {
         7: set(TICKETS[:2]),
@@ -180,8 +181,7 @@ async def test_an_id_that_is_held_leaves_the_head_of_the_queue_to_others(road: R
             await until(passed)
         assert await road.missing(TICKETS[:4]) == []
         release.set()
-        await asyncio.sleep(0.2)
-    assert await road.depth() == 0
+        await eventually(road.depth, 0)
 
 
 async def test_an_id_begun_by_a_worker_that_died_before_it_held_it_counts_as_missing(
@@ -191,7 +191,7 @@ async def test_an_id_begun_by_a_worker_that_died_before_it_held_it_counts_as_mis
     for ticket in TICKETS[:2]:
         await redis.set(f"arq:in-progress:{ticket.arq_id(LEDGER)}", 1)
     road.hold(TICKETS[1], number=1)
-    await asyncio.sleep(0.1)
+    await eventually(lambda: held_by(road, 1), 1)
     assert await road.missing(TICKETS[:2]) == TICKETS[:1]
 
 

@@ -17,6 +17,7 @@ from runner.testing.faults import FaultPlan
 from tests.jobfolders import make_job
 from tests.roads import Road, assert_three_histories_agree, calls_of_documents, kill, wait_until
 
+pytestmark = pytest.mark.slow
 FAULTS = {
     "seed": 7,
     "rules": [
@@ -46,12 +47,12 @@ def test_faults_end_in_exactly_one_state_each_and_only_hopeless_documents_die(
     assert len(lines) == documents
     assert {line["status"] for line in lines} == {"done", "dead"}
     assert sum(line["attempts"] for line in lines) == summary["attempts"] == len(provider.book())
-    assert road.call("audit").returncode == 0
+    assert road.ask("audit").code == 0
     assert_three_histories_agree(road, provider, submitted=documents)
     provider.control(heal=True)
     before = len(provider.book())
-    assert road.call("dead", "retry", "--yes").returncode == 0
-    assert road.call("run", "invoice", str(inputs), timeout_s=100).returncode == 0
+    assert road.ask("dead", "retry", "--yes").code == 0
+    assert road.call("run", "invoice", str(inputs)).returncode == 0
     assert len(provider.book()) == before + hopeless
     assert road.counts()[DocumentState.DONE] == documents
     assert_three_histories_agree(road, provider, submitted=documents)
@@ -67,14 +68,13 @@ def _made(count: int) -> list[tuple[str, str]]:
     return list(generate_documents(count, seed=1, size="small"))
 
 
-@pytest.mark.timeout(300)
 def test_a_run_killed_half_way_and_started_again_repeats_at_most_the_calls_in_flight(
     road: Road, provider: ProviderProcess, documents: int
 ) -> None:
     provider.control(latency_ms=60)
     inputs = road.write_documents(documents)
     run = road.start("run", "invoice", str(inputs), "--concurrency", "20")
-    wait_until(lambda: len(provider.book()) >= documents // 2, timeout_s=100, what="half way")
+    wait_until(lambda: len(provider.book()) >= documents // 2, what="half way")
     for pid in [*road.workers(), run.pid]:
         kill(pid)
     run.wait()
@@ -93,17 +93,16 @@ def test_a_run_killed_half_way_and_started_again_repeats_at_most_the_calls_in_fl
     assert len(provider.book()) == len(entries), "a finished batch makes no call"
 
 
-@pytest.mark.timeout(200)
 def test_documents_of_a_killed_worker_run_again_within_15_seconds(
     road: Road, provider: ProviderProcess
 ) -> None:
     provider.control(latency_ms=3_000)
     inputs = road.write_documents(200)
-    assert road.call("submit", "invoice", str(inputs)).returncode == 0
+    assert road.ask("submit", "invoice", str(inputs)).code == 0
     first = road.start("work", "--concurrency", "10")
-    wait_until(lambda: len(provider.book()) >= 10, timeout_s=30, what="calls of the first worker")
+    wait_until(lambda: len(provider.book()) >= 10, what="calls of the first worker")
     road.start("work", "--concurrency", "10")
-    wait_until(lambda: len(road.workers()) == 2, timeout_s=30, what="a second worker")
+    wait_until(lambda: len(road.workers()) == 2, what="a second worker")
     victims = {attempt.document_id for attempt in road.attempts() if attempt.state == "intent"}
     in_flight = {attempt.document_id for attempt in road.attempts() if attempt.state == "intent"}
     kill(first.pid)
@@ -131,7 +130,7 @@ def test_two_operators_who_retry_at_once_retry_once(road: Road, provider: Provid
     dead = road.counts()[DocumentState.DEAD]
     assert dead
     both = [road.start("dead", "retry", "--yes", "--json") for _ in range(2)]
-    retried = [json.loads(one.communicate(timeout=60)[0])["retried"] for one in both]
+    retried = [json.loads(one.communicate(timeout=100)[0])["retried"] for one in both]
     assert sum(retried) == dead
 
 
@@ -140,11 +139,11 @@ def test_sigterm_drains_a_worker_and_nothing_is_paid_twice(
 ) -> None:
     provider.control(latency_ms=500)
     inputs = road.write_documents(60)
-    assert road.call("submit", "invoice", str(inputs)).returncode == 0
+    assert road.ask("submit", "invoice", str(inputs)).code == 0
     worker = road.start("work", "--concurrency", "8")
-    wait_until(lambda: len(provider.book()) >= 12, timeout_s=30, what="some calls")
+    wait_until(lambda: len(provider.book()) >= 12, what="some calls")
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=30) == 0
+    assert worker.wait(timeout=100) == 0
     counts = road.counts()
     assert counts[DocumentState.RUNNING] == counts[DocumentState.READY] == 0
     assert counts[DocumentState.DONE] == len(provider.book())
@@ -156,12 +155,12 @@ def test_sigterm_drains_a_worker_and_nothing_is_paid_twice(
 def test_a_worker_survives_a_restart_of_redis(road: Road, provider: ProviderProcess) -> None:
     provider.control(latency_ms=200)
     inputs = road.write_documents(120)
-    assert road.call("submit", "invoice", str(inputs)).returncode == 0
+    assert road.ask("submit", "invoice", str(inputs)).code == 0
     worker = road.start("work", "--until-empty", "--concurrency", "10")
-    wait_until(lambda: len(provider.book()) >= 20, timeout_s=30, what="some calls")
+    wait_until(lambda: len(provider.book()) >= 20, what="some calls")
     server = json.loads((road.home / "redis" / "server.pid").read_text(encoding="utf-8"))
     os.kill(server["pid"], signal.SIGKILL)
-    assert worker.wait(timeout=60) == 0, worker.stderr
+    assert worker.wait(timeout=100) == 0, worker.stderr
     assert len(provider.book()) == 120
     assert_three_histories_agree(road, provider, submitted=120)
 
@@ -176,12 +175,12 @@ def test_a_budget_is_never_exceeded_and_resume_goes_on(
     assert "budget spent" in paused.stderr
     spent = sum(entry.cost_nusd for entry in provider.book())
     assert 0 < spent <= 30_000_000
-    assert road.call("audit").returncode == 0
+    assert road.ask("audit").code == 0
     batch = road.json("batch", "list")
     name = batch["batches"][0]["batch"]
-    assert road.call("batch", "resume", name, "--budget-usd", "5").returncode == 0
+    assert road.ask("batch", "resume", name, "--budget-usd", "5").code == 0
     assert road.call(*arguments).returncode == 0
-    assert road.call("audit").returncode == 0
+    assert road.ask("audit").code == 0
     assert_three_histories_agree(road, provider, submitted=40)
 
 
@@ -195,7 +194,7 @@ def test_a_wrong_key_pauses_the_batch_and_kills_no_document(
     assert road.counts()[DocumentState.DEAD] == 0
     provider.control(revoked_keys=[])
     name = road.json("batch", "list")["batches"][0]["batch"]
-    assert road.call("batch", "resume", name).returncode == 0
+    assert road.ask("batch", "resume", name).code == 0
     assert road.call("run", "invoice", str(inputs)).returncode == 0
     assert_three_histories_agree(road, provider, submitted=30)
 
@@ -227,13 +226,13 @@ def test_a_document_that_kills_its_worker_is_quarantined_and_its_neighbours_end_
     inputs = road.folder / "totals.jsonl"
     texts = [f"Total: {number}" for number in range(1, 30)] + ["Total: 77 POISON"]
     inputs.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
-    done = road.call("run", "tiny", str(inputs), "--concurrency", "4", "--json", timeout_s=90)
+    done = road.call("run", "tiny", str(inputs), "--concurrency", "4", "--json")
     assert done.returncode == 3, done.stderr
     summary = json.loads(done.stdout)
     assert (summary["done"], summary["dead"]) == (29, 1)
     groups = road.json("dead", "list")["groups"]
     assert [(group["reason"], group["documents"]) for group in groups] == [("poison", 1)]
-    assert road.call("audit").returncode == 0
+    assert road.ask("audit").code == 0
 
 
 def _has_seen(provider: ProviderProcess, calls: int) -> bool:
@@ -245,10 +244,10 @@ def test_two_deaths_of_a_worker_make_no_dead_letter_of_a_healthy_document(
 ) -> None:
     provider.control(latency_ms=3_000)
     inputs = road.write_documents(8)
-    assert road.call("submit", "invoice", str(inputs)).returncode == 0
+    assert road.ask("submit", "invoice", str(inputs)).code == 0
     for seen in (8, 16):
         worker = road.start("work", "--concurrency", "8")
-        wait_until(partial(_has_seen, provider, seen), timeout_s=40, what="calls")
+        wait_until(partial(_has_seen, provider, seen), what="calls")
         kill(worker.pid)
         worker.wait()
     provider.control(latency_ms=20)

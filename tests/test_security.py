@@ -56,7 +56,6 @@ ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\x08"
 # ------------------------------------------------------------ S1: the key and the text
 
 
-@pytest.mark.timeout(180)
 def test_the_key_is_nowhere_and_a_documents_text_only_where_it_belongs(
     road: Road, provider: ProviderProcess
 ) -> None:
@@ -86,17 +85,15 @@ def test_the_key_is_nowhere_and_a_documents_text_only_where_it_belongs(
         counts = road.counts()
         return not any(counts[state] for state in OPEN_STATES)
 
-    wait_until(ended, timeout_s=60, what="all documents")
+    wait_until(ended, what="all documents")
     dumped = redis_dump(road.home)
     # a key that the provider refuses makes the longest messages
     provider.control(heal=True, revoked_keys=["*"])
     (folder / "late.txt").write_text(f"LATE {TEXT}", encoding="utf-8")
     road.call("submit", "tiny", str(folder), "--batch", "june", "--model", "gpt-5-mini")
-    wait_until(
-        lambda: bool(road.json("status")["paused_keys"]), timeout_s=30, what="the pause of the key"
-    )
+    wait_until(lambda: bool(road.json("status")["paused_keys"]), what="the pause of the key")
     worker.terminate()
-    out, err = worker.communicate(timeout=30)
+    out, err = worker.communicate(timeout=100)
     shown = "".join(told(road))
     assert "paused" in shown, "void"
     assert "turn_ended" in err, "void"
@@ -424,7 +421,6 @@ def test_a_key_goes_over_https_or_to_this_machine_or_nowhere(road: Road) -> None
 # ------------------------------------------------------------ S10 and loopback
 
 
-@pytest.mark.timeout(120)
 def test_files_are_their_owners_and_servers_listen_on_this_machine_only(
     road: Road, provider: ProviderProcess
 ) -> None:

@@ -142,7 +142,7 @@ def test_a_campaign_in_which_too_little_happened_is_void() -> None:
     assert "void" in Campaign([]).problems[0]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.slow
 def test_a_short_campaign_keeps_every_promise(tmp_path: Path) -> None:
     quick = [kind for kind in KINDS if kind.name not in ("stop_worker", "stop_redis")]
     plan = Plan(number=1, seed=5, documents=250, workers=2, kinds=quick, faults_max=8)

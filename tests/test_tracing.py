@@ -69,7 +69,6 @@ def attributes(span: Any) -> dict[str, Any]:
     return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in span.attributes}
 
 
-@pytest.mark.timeout(120)
 def test_each_document_is_a_trace_of_its_turns_with_their_steps(
     road: Road, provider: ProviderProcess, collector: Collector
 ) -> None:

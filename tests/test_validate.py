@@ -244,9 +244,9 @@ def test_a_check_that_breaks_is_not_blamed_on_the_answer() -> None:
     ],
 )
 def test_hostile_text_is_invalid_json_within_a_second(text: str) -> None:
-    begun = time.monotonic()
+    begun_s = time.process_time()
     assert failing(text, schema=Loose).fault is Fault.INVALID_JSON
-    assert time.monotonic() - begun < 1.0
+    assert time.process_time() - begun_s < 1.0  # of a core
 
 
 @given(
