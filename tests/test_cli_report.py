@@ -1,7 +1,6 @@
 """`runner report`: what it prints of a real run, and what it refuses."""
 
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,63 +10,8 @@ from runner.cli.exits import Exit
 from runner.cli.shapes.reports import ReportShape
 from runner.ledger.money import DAY_US
 from runner.ledger.tallies import FAULT, Count, More, Tally, TallyKey, count_in
-from runner.testing.control import ProviderProcess
 from tests.command_lines import Ended, call
 from tests.ledgers import POSTGRES_URL, World, open_world
-from tests.roads import Road
-
-FAULTS = {
-    "rules": [
-        {"fault": "server_error_500", "rate": 0.1, "first": 1},
-        {"fault": "cut_json", "rate": 0.1, "first": 1},
-        {"fault": "bad_request_400", "rate": 0.05},
-        {"fault": "refusal", "rate": 0.05, "first": 1},
-    ],
-    "seed": 5,
-}
-
-
-@pytest.mark.slow
-def test_a_report_agrees_with_status_and_with_the_providers_book(
-    road: Road, provider: ProviderProcess
-) -> None:
-    provider.control(faults=FAULTS, reasoning_tokens=7)
-    inputs = road.write_documents(80)
-    done = road.call("run", "invoice", str(inputs), "--batch", "june", "--concurrency", "8")
-    assert done.returncode == Exit.UNFINISHED, done.stderr
-    road.call("run", "invoice", str(inputs), "--batch", "made up", "--simulate", "--limit", "3")
-    found = road.json("report")
-    ReportShape.model_validate(found)
-    total = found["total"]
-    (batch,) = road.json("status", "june")["batches"]
-    today = road.json("status")["today"]
-    book = provider.book()
-    paid = [entry for entry in book if entry.paid]
-    assert [total[state] for state in ("done", "review", "dead")] == [
-        batch[state] for state in ("done", "review", "dead")
-    ]
-    assert total["dead"] > 0
-    assert total["calls"] == batch["calls"] == len(book)
-    assert total["retries"] == len(book) - 80 > 0
-    cost = Decimal(sum(entry.cost_nusd for entry in book)).scaleb(-9)
-    for told in (total, batch, today):
-        assert Decimal(str(told["cost_usd"])) == cost
-    for name, of in (("input", "prompt"), ("cached", "cached"), ("output", "completion")):
-        assert total[f"{name}_tokens"] == sum(getattr(entry, f"{of}_tokens") for entry in paid)
-    assert total["reasoning_tokens"] == 7 * len(paid)
-    assert {"server_error", "bad_request", "refused"} < total["errors"].keys()
-    assert total["errors"]["server_error"] == sum(entry.status == 500 for entry in book)
-    times = total["times_s"]["response"]
-    assert 0.02 < times["p50"] <= times["p95"] <= times["p99"] < 20, "it answers after 20 ms"
-    assert found["simulated_left_out"] == 1
-    for by in ("model", "prompt", "batch", "job"):
-        groups = road.json("report", "--by", by)["groups"]
-        assert sum(one["figures"]["calls"] for one in groups) == len(book)
-    of_batch = road.json("report", "june")
-    assert of_batch["total"] == total
-    assert road.json("report", "made up")["total"]["documents"] == 3
-    assert road.ask("audit").code == 0
-
 
 # ------------------------------------------------------------ over a made-up ledger
 

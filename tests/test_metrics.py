@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from runner.config import BudgetSettings, Settings
 from runner.keys import first_id
@@ -22,38 +21,15 @@ from runner.ledger.lanes import note_lanes, write_use
 from runner.ledger.tables import attempt
 from runner.metrics import CONTENT_TYPE, Metrics
 from runner.metrics.serving import MetricsServer
-from runner.model import AttemptState, Fault, Outcome, Usage
-from runner.testing.control import ProviderProcess
+from runner.model import AttemptState, Outcome, Usage
 from tests.command_lines import call
+from tests.figures import Samples
 from tests.ledgers import DEAD, DONE, POSTGRES_URL, START_US, TRANSIENT, World, lane_of, open_world
-from tests.roads import Road, assert_three_histories_agree
 from tests.test_limitwatch import QUIET
 
 SCRAPE_MAX_S = 0.3
 STEP_US = 2_000  # 500 calls a second
 END_US = START_US + 200_000 * STEP_US
-
-
-class Samples(dict[tuple[str, frozenset[tuple[str, str]]], float]):
-    """The samples of one answer by name and labels."""
-
-    def __init__(self, answer: bytes) -> None:
-        super().__init__()
-        self.names: set[str] = set()
-        for family in text_string_to_metric_families(answer.decode()):
-            self.names.add(family.name + "_total" * (family.type == "counter"))
-            if family.type == "histogram":
-                self.names.update(f"{family.name}_{end}" for end in ("bucket", "sum", "count"))
-            for sample in family.samples:
-                key = sample.name, frozenset(sample.labels.items())
-                assert key not in self, f"{key} twice"
-                self[key] = sample.value
-
-    def of(self, name: str, **labels: str) -> float:
-        """The sum over the samples with at least these labels."""
-        wanted = labels.items()
-        found = [n for (one, own), n in self.items() if one == name and wanted <= own]
-        return sum(found)
 
 
 @pytest.fixture
@@ -240,40 +216,3 @@ def test_one_address_answers_and_only_to_who_names_this_machine(served: MetricsS
     assert ask(served.url, host="evil.example")[0] == 421
     assert ask(served.url + "/../../etc/passwd")[0] == 404
     assert ask(served.url, method="POST")[0] == 501
-
-
-def test_metrics_status_ledger_and_the_providers_book_tell_one_story(
-    road: Road, provider: ProviderProcess
-) -> None:
-    provider.control(faults={"rules": [{"fault": "invalid_json", "rate": 0.2}]})
-    done = road.call("run", "invoice", str(road.write_documents(60)), "--batch", "june")
-    assert done.returncode in (0, 3), done.stderr
-    serving = road.start("metrics", "--port", "0")
-    assert serving.stdout is not None
-    url = serving.stdout.readline().strip()
-    assert url.startswith("http://127.0.0.1:")
-    status_code, answer, content_type = ask(url)
-    assert (status_code, content_type) == (200, CONTENT_TYPE)
-    seen = Samples(answer)
-    status = road.json("status")
-    book, batch = provider.book(), status["batches"][0]
-    for state in ("queued", "ready", "running", "done", "review", "dead"):
-        assert seen.of("runner_documents", state=state) == batch[state]
-    assert seen.of("runner_calls_total") == len(book) == batch["calls"]
-    assert len(book) > 60, "void: nothing failed"
-    assert seen.of("runner_calls_total", outcome=Fault.INVALID_JSON) == sum(
-        entry.fault == "invalid_json" for entry in book
-    )
-    nusd = sum(entry.cost_nusd for entry in book)
-    assert round(seen.of("runner_cost_usd_total", kind="settled") * 1e9) == nusd
-    assert round(seen.of("runner_day_usd", kind="settled") * 1e9) == nusd
-    assert round(status["today"]["cost_usd"] * 1e9) == nusd
-    assert seen.of("runner_tokens_total", kind="input") == sum(e.prompt_tokens for e in book)
-    assert seen.of("runner_tokens_total", kind="output") == sum(e.completion_tokens for e in book)
-    attempts = road.attempts()
-    assert seen.of("runner_step_seconds_count", step="response") == len(attempts)
-    total_s = sum(one.total_us or 0 for one in attempts) / 1e6
-    assert seen.of("runner_step_seconds_sum", step="total") == pytest.approx(total_s)
-    assert_three_histories_agree(road, provider, submitted=60)
-    serving.terminate()
-    assert serving.wait(10) == 0
