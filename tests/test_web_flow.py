@@ -69,6 +69,28 @@ def test_the_past_hour_is_read_once_from_the_ledger(tmp_path: Path) -> None:
         assert [round(60 * (one or 0)) for one in speeds[:-1]].count(1) == 2
 
 
+def test_the_depth_of_the_past_hour_is_there_at_once(tmp_path: Path) -> None:
+    with open_home(tmp_path) as home:
+        worker = home.worker()
+        home.add(home.named(), "one", "two", "three")
+        home.now_us += 80_000_000
+        for ticket in home.feed(worker)[:2]:
+            lease = home.claim(ticket, worker, attempt_id=home.new_call())
+            home.now_us += 60_000_000
+            home.store(lease)
+            home.finish(lease, total_us=60_000_000)
+        home.now_us += 60_000_000
+        flow = Flow()
+        look(home, flow)
+        assert [(one.waiting, one.running) for one in flow.points] == [
+            *((3, 0), (2, 1), (1, 1), (1, 0)),
+            (1, 0),
+        ]
+        assert flow.points[0].calls_per_s == 0, "nothing was called then, and that is known"
+        told = [point.at_s for point in flow.points]
+        assert told == sorted(told)
+
+
 def test_live_looks_say_what_the_page_says(tmp_path: Path) -> None:
     with open_home(tmp_path) as home:
         home.through("one", "two")

@@ -15,7 +15,7 @@ from runner.ledger.dialect import chunks
 from runner.ledger.tables import attempt, batch
 from runner.model import AttemptState
 
-_UNDER_WAY = (AttemptState.INTENT, AttemptState.ANSWERED)
+UNDER_WAY = (AttemptState.INTENT, AttemptState.ANSWERED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def _calls() -> Select[Any]:
 
 def _flowing(rows: Any) -> list[Flowing]:
     return [
-        Flowing(row.id, row.state not in _UNDER_WAY, row.fault, row.spent_nusd, row.created_us)
+        Flowing(row.id, row.state not in UNDER_WAY, row.fault, row.spent_nusd, row.created_us)
         for row in rows
     ]
 
@@ -74,7 +74,7 @@ def recent_endings(connection: Connection, *, since_us: int, limit: int) -> Endi
     """How calls ended that began at that time or later, the newest ones and at most so many."""
     newest = (
         select(attempt.c.fault)
-        .where(attempt.c.id >= first_id("a", at_us=since_us), attempt.c.state.not_in(_UNDER_WAY))
+        .where(attempt.c.id >= first_id("a", at_us=since_us), attempt.c.state.not_in(UNDER_WAY))
         .order_by(attempt.c.id.desc())
         .limit(limit)
         .subquery()

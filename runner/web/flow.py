@@ -5,11 +5,12 @@ counted once, at the look that finds it over.
 """
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
+from runner.ledger.depth import Depth, Moments, past_depth
 from runner.ledger.flow import Flowing, calls_of, newest_calls
 from runner.ledger.standing import QueueStanding
 from runner.model import DocumentState
@@ -66,7 +67,8 @@ class Flow:
 
     def look(self, connection: Connection, queue: QueueStanding, *, now_us: int) -> Point:
         """What happened since the last look; the first one reads the past hour."""
-        ended = self._ended(connection, now_us=now_us)
+        documents = sum(queue.states.values())
+        ended = self._ended(connection, documents=documents, now_us=now_us)
         last = self._totals[-1] if self._totals else _Total(now_us)
         self._totals.append(last.plus(ended, at_us=now_us))
         while len(self._totals) > 2 and now_us - self._totals[1].at_us >= SMOOTH_US:  # noqa: PLR2004 - two ends
@@ -75,11 +77,12 @@ class Flow:
         self.points.append(point)
         return point
 
-    def _ended(self, connection: Connection, *, now_us: int) -> list[Flowing]:
+    def _ended(self, connection: Connection, *, documents: int, now_us: int) -> list[Flowing]:
         """Calls that are over and were not at the last look."""
         if not self._totals:
             past = newest_calls(connection, since_us=now_us - PAST_US, limit=PAST_CALLS_MAX)
-            self.points.extend(_minutes(past, now_us=now_us))
+            depths = past_depth(connection, _past(now_us), documents=documents)
+            self.points.extend(_minutes(past, depths, now_us=now_us))
             self._note(past)
             return []
         since = calls_of(connection, list(self._under_way))
@@ -122,27 +125,46 @@ def _point(first: _Total, last: _Total, states: Mapping[DocumentState, int]) -> 
     )
 
 
-def _minutes(newest_first: list[Flowing], *, now_us: int) -> list[Point]:
-    """A point for each whole minute that these calls tell of."""
+def _past(now_us: int) -> Moments:
+    """The middle of each minute of the past hour."""
+    return Moments(
+        first_us=now_us - PAST_US + MINUTE_US // 2, step_us=MINUTE_US, count=PAST_US // MINUTE_US
+    )
+
+
+def _minutes(
+    newest_first: Sequence[Flowing], depths: Sequence[Depth], *, now_us: int
+) -> list[Point]:
+    """A point for each minute since something was there: what ran and waited, how calls ended."""
     by_minute: dict[int, list[Flowing]] = {}
     for one in newest_first:
         if one.is_over:
             by_minute.setdefault((now_us - one.began_us) // MINUTE_US, []).append(one)
-    first = max(by_minute, default=-1)
-    if len(newest_first) == PAST_CALLS_MAX:
-        first -= 1  # of that minute only a part was read
+    oldest, minutes = max(by_minute, default=-1), PAST_US // MINUTE_US
+    # of the minute of the last call that may be read only a part was
+    known = oldest - 1 if len(newest_first) == PAST_CALLS_MAX else minutes - 1
+    depth_of = {minutes - 1 - number: one for number, one in enumerate(depths)}
+    busy = max((ago for ago, one in depth_of.items() if one.open), default=-1)
     return [
-        _minute(by_minute.get(ago, []), at_us=now_us - ago * MINUTE_US - MINUTE_US // 2)
-        for ago in range(first, -1, -1)
+        _minute(
+            by_minute.get(ago, []) if ago <= known else None,
+            depth_of.get(ago),
+            at_us=now_us - ago * MINUTE_US - MINUTE_US // 2,
+        )
+        for ago in range(max(min(oldest, known), busy), -1, -1)
     ]
 
 
-def _minute(calls: list[Flowing], *, at_us: int) -> Point:
+def _minute(calls: Sequence[Flowing] | None, depth: Depth | None, *, at_us: int) -> Point:
+    point = Point(round(at_us / 1e6, 1), None, None, None, None, None, None)
+    if depth is not None and depth.running is not None:
+        waiting = max(0, depth.open - depth.running)
+        point = replace(point, waiting=waiting, running=depth.running)
+    if calls is None:
+        return point
     failed = sum(one.fault is not None for one in calls)
-    return Point(
-        at_s=round(at_us / 1e6, 1),
-        waiting=None,
-        running=None,
+    return replace(
+        point,
         calls_per_s=round(len(calls) / 60, 3),
         records_per_s=round((len(calls) - failed) / 60, 3),
         failed_per_min=float(failed),

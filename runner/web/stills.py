@@ -25,10 +25,21 @@ _ROWS: Mapping[str, Sequence[tuple[str, str]]] = {
 
 
 def stills(points: Sequence[Point]) -> Mapping[str, Markup]:
-    """Each plot by its name; of many points some, evenly chosen, the newest among them."""
-    step = max(1, -(-len(points) // POINTS_MAX))
-    chosen = list(points)[::-step][::-1]
+    """Each plot by its name; of many points some, evenly in time, the newest among them."""
+    chosen = _evenly(points)
     return {name: lines(_plot(name, chosen)) for name in TITLES}
+
+
+def _evenly(points: Sequence[Point]) -> list[Point]:
+    """At most POINTS_MAX: minutes of the past and looks of two seconds are unlike in length."""
+    if not points:
+        return []
+    step_s = (points[-1].at_s - points[0].at_s) / (POINTS_MAX - 1)
+    chosen = [points[-1]]
+    for point in reversed(points[:-1]):
+        if point.at_s <= chosen[-1].at_s - step_s:
+            chosen.append(point)
+    return chosen[::-1]
 
 
 def _plot(name: str, points: Sequence[Point]) -> Plot:
