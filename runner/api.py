@@ -9,6 +9,7 @@ async with Runner.open() as runner:
 
 import asyncio
 import json
+import shlex
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -100,7 +101,7 @@ class Batch:
         if still_open and found.state is BatchState.PAUSED:
             raise PausedError(
                 f"batch {found.name}: {found.pause_reason}; "
-                f"`runner batch resume {found.name}` goes on"
+                f"`runner batch resume {shlex.quote(found.name)}` goes on"
             )
         return still_open > 0
 

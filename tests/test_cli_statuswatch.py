@@ -17,7 +17,8 @@ from rich.console import Console
 
 from runner.cli.exits import Exit
 from runner.cli.sparkline import BLOCKS, EMPTY, FULL, bar, sparkline
-from runner.cli.statuswatch import Past, Seen, render
+from runner.cli.statuspast import Past
+from runner.cli.statuswatch import Seen, render
 from runner.ledger.callfilters import CallFilter
 from runner.ledger.calls import list_calls
 from runner.ledger.pausing import pause_batch

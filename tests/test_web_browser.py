@@ -1,14 +1,16 @@
 """The dashboard in a real browser: clicks, keys, plots, readable by all, and nothing that runs."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from starlette.routing import Route
 
 from runner.ledger.evaluations import CaseRow, Dearest, RunRow, write_run
 from runner.model import Done, Evidence, Failure, Fault, FieldError, How, Review
+from runner.web.app import routes
 from tests.chromium import Tab, chromium, needs_chromium
 from tests.dashboards import WRONG, Dashboard, Home, dashboard, dead_of, open_home
 from tests.hostile_strings import HOSTILE
@@ -22,6 +24,25 @@ pytestmark = [
 ]
 AXE = Path(__file__).parent / "static" / "axe" / "axe.min.js"
 ALL_HOSTILE = "\n".join(HOSTILE)
+# addresses that answer a look and are no page: figures for machines, a style sheet, a way on
+NO_PAGES = {"/live", "/metrics", "/static/page.css"}
+ERRORS = ("no such batch", "no such page")
+EMPTY = {
+    "overview": "/",
+    "batches": "/batches",
+    "dead": "/dead",
+    "letters": "/dead/letters",
+    "retry": "/dead/retry",
+    "reviews": "/review",
+    "calls": "/calls",
+    "words": "/calls?words=nothing",
+    "documents": "/documents?find=nothing",
+    "evaluations": "/evaluations",
+    "prompts": "/prompts",
+    "job": "/prompts/tiny",
+    "no such batch": "/batches/none",
+    "no such page": "/nowhere",
+}
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +202,11 @@ def fill_with_hostile_texts(home: Home) -> dict[str, str]:
         "prompts": "/prompts",
         "job": "/prompts/tiny",
         "prompt": "/prompts/tiny/v1",
-        "error": "/batches/none",
+        "documents": f"/documents?find={quote(ALL_HOSTILE[:500])}",
+        "words": "/calls?words=owned",
+        "sign in": "/login",
+        "no such batch": "/batches/none",
+        "no such page": "/nowhere",
     }
 
 
@@ -257,7 +282,7 @@ async def test_a_hundred_hostile_texts_are_shown_and_none_runs(
         )
         assert await hostile_tab.run(f'document.querySelectorAll("{elements}").length') == 0, name
         assert await hostile_tab.run("document.querySelector('nav') !== null"), name
-        if name == "error":
+        if name in ERRORS:
             hostile_tab.complaints.clear()  # the browser notes that the page is not there
     await hostile_tab.open(board.url + pages["done"])
     shown = await hostile_tab.run("document.querySelector('pre.text').textContent")
@@ -298,22 +323,67 @@ async def violations(tab: Tab, **options: object) -> list[str]:
     return told
 
 
+def templates_of(pages: Iterable[str]) -> set[str]:
+    """Which of the application's addresses these are."""
+    paths = [page.partition("?")[0] for page in pages]
+    return {
+        route.path
+        for route in routes()
+        if isinstance(route, Route) and any(route.path_regex.match(path) for path in paths)
+    }
+
+
+def pages_of_the_application() -> set[str]:
+    """Every address that answers with a page."""
+    found = {
+        route.path
+        for route in routes()
+        if isinstance(route, Route) and "GET" in (route.methods or ())
+    }
+    return found - NO_PAGES
+
+
+async def assert_readable(tab: Tab, board: Dashboard, pages: Mapping[str, str]) -> None:
+    """Nobody is kept from reading any of these, in light and dark and on a phone."""
+    axe = AXE.read_text(encoding="utf-8")
+    for name, path in pages.items():
+        await tab.look_like(width=390)
+        await tab.open(board.url + path)
+        over = await tab.run("document.documentElement.scrollWidth - window.innerWidth")
+        assert over <= 0, f"{name} is wider than a phone"
+        await tab.run(f"{axe};1")
+        assert await violations(tab) == [], name
+        await tab.look_like(dark=True)
+        assert await violations(tab, runOnly=["color-contrast", "target-size"]) == [], name
+        # the browser itself logs that an error page is none
+        assert [one for one in tab.complaints if "the server responded with" not in one] == [], name
+        assert len(tab.complaints) <= (name in ERRORS), name
+        tab.complaints.clear()
+
+
 @pytest.mark.slow
 async def test_every_page_can_be_read_by_all_in_light_and_dark_and_on_a_phone(
     hostile: tuple[Dashboard, dict[str, str]], hostile_tab: Tab
 ) -> None:
     board, pages = hostile
-    axe = AXE.read_text(encoding="utf-8")
-    for name, path in pages.items():
-        await hostile_tab.look_like(width=390)
-        await hostile_tab.open(board.url + path)
-        over = await hostile_tab.run("document.documentElement.scrollWidth - window.innerWidth")
-        assert over <= 0, f"{name} is wider than a phone"
-        await hostile_tab.run(f"{axe};1")
-        assert await violations(hostile_tab) == [], name
-        await hostile_tab.look_like(dark=True)
-        contrast = {"runOnly": ["color-contrast"]}
-        assert await violations(hostile_tab, **contrast) == [], name
-    missing = [one for one in hostile_tab.complaints if pages["error"] in one]
-    assert missing == hostile_tab.complaints
-    hostile_tab.complaints.clear()
+    assert templates_of(pages.values()) >= pages_of_the_application()
+    await assert_readable(hostile_tab, board, pages)
+
+
+@pytest.mark.slow
+async def test_pages_with_nothing_on_them_can_be_read_by_all(tmp_path: Path) -> None:
+    with open_home(tmp_path) as home, dashboard(home) as board:
+        async with chromium(tmp_path / "profile") as browser:
+            tab = await browser.tab()
+            await tab.open(board.told["url"])
+            await assert_readable(tab, board, EMPTY)
+
+
+@pytest.mark.slow
+async def test_the_page_that_asks_for_the_token_can_be_read_by_strangers(
+    board: Dashboard, tmp_path: Path
+) -> None:
+    async with chromium(tmp_path / "profile") as browser:
+        tab = await browser.tab()
+        await assert_readable(tab, board, {"sign in": "/login", "wrong": "/login?wrong=1"})
+        assert await tab.run("document.querySelector('nav a[href=\"/calls\"]')") is None

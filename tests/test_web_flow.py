@@ -79,7 +79,7 @@ def test_the_depth_of_the_past_hour_is_there_at_once(tmp_path: Path) -> None:
             home.now_us += 60_000_000
             home.store(lease)
             home.finish(lease, total_us=60_000_000)
-        home.now_us += 60_000_000
+        home.now_us += 50_000_000
         flow = Flow()
         look(home, flow)
         assert [(one.waiting, one.running) for one in flow.points] == [

@@ -1,5 +1,6 @@
 """`runner erase`: removes all that a document's content said, wherever it was written."""
 
+import shlex
 from collections.abc import Sequence
 
 import click
@@ -77,8 +78,8 @@ def _refuse_live(found: Sequence[Sharer]) -> None:
         if one.is_live:
             raise UsageError(
                 f"document {one.document_id} of {one.batch_name} is being called, or its answer is "
-                f"about to be read: `runner batch pause {one.batch_name}` lets no further call "
-                "begin; erase it when it has ended"
+                f"about to be read: `runner batch pause {shlex.quote(one.batch_name)}` lets no "
+                "further call begin; erase it when it has ended"
             )
 
 

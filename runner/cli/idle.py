@@ -1,5 +1,6 @@
 """Tells the person when work waits and nobody works, or nobody may."""
 
+import shlex
 from collections.abc import Iterable
 
 from runner.cli.session import find_batch
@@ -21,7 +22,7 @@ def tell_paused(ledger: Ledger, batch_names: Iterable[str]) -> None:
     """Say which of these batches are paused, so that what was queued in them waits."""
     for name in sorted(set(batch_names)):
         if find_batch(ledger, name).pause_reason is not None:
-            talk(f"{name} is paused: `runner batch resume {name}` lets it go on")
+            talk(f"{name} is paused: `runner batch resume {shlex.quote(name)}` lets it go on")
 
 
 def somebody_works(ledger: Ledger) -> bool:

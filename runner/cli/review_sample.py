@@ -1,6 +1,7 @@
 """`runner review sample` and `gold`: what is to be audited, and what the audits confirmed."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def sample(session: Session, /, *, batch: str, percent: float, as_json: bool) ->
     say(f"drawn {added:,}")
     talk(
         f"of {several(shape.done, 'done document')} of {found.name} that nobody has decided on "
-        f"{shape.in_sample:,} are in the sample: `runner review list {found.name} --sampled`"
+        f"{shape.in_sample:,} are in the sample: "
+        f"`runner review list {shlex.quote(found.name)} --sampled`"
     )
 
 

@@ -26,11 +26,12 @@ from runner.errors import UsageError
 from runner.ledger import Ledger
 from runner.ledger.callfilters import CallFilter
 from runner.ledger.calls import list_calls
+from runner.ledger.depth import past_depth
 from runner.ledger.keypauses import all_key_pauses
 from runner.ledger.money import DAY, Day, day_of, day_scope
 from runner.ledger.pausing import held_by
 from runner.ledger.speed import RECENT_CALLS, documents_per_s
-from runner.ledger.standing import all_batches, batch_standing, queue_standing
+from runner.ledger.standing import all_batches, batch_standing, queue_standing, state_counts
 from runner.ledger.submission import Batch
 from runner.model import BatchState
 
@@ -94,7 +95,8 @@ def status(session: Session, /, *, batch: str | None, watch: bool, as_json: bool
 
 
 def _watch(session: Session, batch: str | None) -> None:
-    from runner.cli.statuswatch import Seen, watch_status  # noqa: PLC0415 - few looks are live
+    from runner.cli.statuspast import Past, past_moments  # noqa: PLC0415 - few looks are live
+    from runner.cli.statuswatch import Seen, watch_status  # noqa: PLC0415 - as above
 
     day_nusd = day_budget_nusd(session.settings)
     with session.ledger() as ledger:
@@ -105,7 +107,11 @@ def _watch(session: Session, batch: str | None) -> None:
                 calls = list_calls(connection, CallFilter(limit=RECENT_CALLS))
             return Seen(shape, [call for call in calls if call.fault is not None])
 
-        watch_status(look)
+        now_us = ledger.clock.us()
+        with ledger.snapshot() as connection:
+            documents = sum(state_counts(connection, None).values())
+            depths = past_depth(connection, past_moments(now_us), documents=documents)
+        watch_status(look, Past(depths, now_us=now_us, now_s=time.monotonic()))
 
 
 def _nothing_yet(*, day_nusd: int | None) -> StatusShape:
@@ -181,7 +187,7 @@ def say_batches(batches: Sequence[BatchShape]) -> None:
         if one.state is BatchState.PAUSED:
             say(f"\n{one.batch} is paused: {one.pause_reason}")
             if not (one.pause_scope or "").startswith(DAY):  # its reason says what helps
-                talk(f"`runner batch resume {one.batch}` lets it go on")
+                talk(f"`runner batch resume {shlex.quote(one.batch)}` lets it go on")
 
 
 def _say_paused_keys(pauses: Sequence[PausedKeyShape]) -> None:
@@ -201,7 +207,7 @@ def _batch_row(one: BatchShape) -> tuple[object, ...]:
     state = one.state.value
     if one.state is BatchState.ACTIVE:
         state = "active" if is_open else "finished"
-    spent = usd(one.cost_usd)
+    spent = usd(one.spent_usd)
     return (
         one.batch,
         state + (", simulated" if one.simulated else ""),

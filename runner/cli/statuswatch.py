@@ -1,10 +1,10 @@
 """`runner status --watch`: the live screen, looked at anew every second until Ctrl-C."""
 
+import shlex
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.cli.interrupts import Interrupts
@@ -12,6 +12,7 @@ from runner.cli.limits import limit_note, limit_part
 from runner.cli.shapes.batches import BatchShape
 from runner.cli.shapes.status import LimitShape, StatusShape, WorkerShape
 from runner.cli.sparkline import bar, sparkline
+from runner.cli.statuspast import Past
 from runner.cli.terminal import console, plain
 from runner.cli.wording import duration, iso, several, short_time, usd
 from runner.errors import UsageError
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 1.0
 TICK_S = 0.05
 LOOK_SHARE = 5  # a look that takes long is taken less often
-HISTORY_MAX = 600  # looks
-SPEED_OVER_S = 10.0
 BAR_WIDTH = 18
+NARROW = 110  # columns: on fewer, tables leave out what can be done without
 ERRORS_SHOWN = 6
+MINUTE_S = 60
 MESSAGE_CHARS_MAX = 100
 
 
@@ -41,41 +42,12 @@ class Seen:
     errors: Sequence[AttemptRow]
 
 
-@dataclass(slots=True)
-class Past:
-    """What the screen has seen so far, the newest last."""
-
-    at_s: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
-    depth: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
-    running: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
-    ended: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
-    speed: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
-
-    def note(self, status: StatusShape, *, now_s: float) -> None:
-        """Remember a look."""
-        queue = status.queue
-        self.at_s.append(now_s)
-        self.depth.append(queue.queued + queue.ready)
-        self.running.append(queue.running)
-        self.ended.append(queue.done + queue.review + queue.dead + queue.cancelled)
-        self.speed.append(self._speed())
-
-    def _speed(self) -> float:
-        """Documents ended a second over the last seconds; 0 until there are two looks."""
-        for at_s, ended in zip(self.at_s, self.ended, strict=True):
-            passed_s = self.at_s[-1] - at_s
-            if passed_s <= SPEED_OVER_S:
-                return max(0.0, self.ended[-1] - ended) / passed_s if passed_s > 0 else 0.0
-        return 0.0
-
-
-def watch_status(look: Callable[[], Seen]) -> None:
+def watch_status(look: Callable[[], Seen], past: Past) -> None:
     """Show the screen until Ctrl-C. Raises UsageError when stdout is no terminal."""
     if not sys.stdout.isatty():
         raise UsageError("--watch needs a terminal; `runner status --json` is for programs")
     from rich.live import Live  # noqa: PLC0415 - only a live screen needs it
 
-    past = Past()
     screen = console(sys.stdout)
     interrupts = Interrupts()
     with (
@@ -99,39 +71,44 @@ def render(seen: Seen, past: Past, *, width: int) -> "RenderableType":
     from rich.console import Group  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    status = seen.status
+    status, narrow = seen.status, width < NARROW
     parts: list[RenderableType] = [
         Text("runner status   Ctrl-C ends", style="bold"),
-        Text(),
         _flow(status, past, width=width),
         Text(_today(status)),
     ]
-    for name, table in (
-        ("batches", _batches(status.batches)),
-        ("limits", _limits(status.limits)),
-        ("workers", _workers(status.workers)),
-        ("last errors", _errors(seen.errors)),
-    ):
-        if table is not None:
-            parts += [Text(), Text(name, style="bold"), table]
+    # what somebody has to do comes before what a small terminal may cut off
     paused = list(_paused(status))
     if paused:
         parts += [Text(), Text("paused", style="bold yellow"), *map(Text, paused)]
+    for name, table in (
+        ("batches", _batches(status.batches, narrow=narrow)),
+        ("limits", _limits(status.limits, narrow=narrow)),
+        ("workers", _workers(status.workers)),
+        ("last errors", _errors(seen.errors, narrow=narrow)),
+    ):
+        if table is not None:
+            parts += [Text(), Text(name, style="bold"), table]
     return Group(*parts)
 
 
 def _flow(status: StatusShape, past: Past, *, width: int) -> "Table":
     queue = status.queue
     table = _grid()
-    room = max(10, min(HISTORY_MAX, width - 60))
+    moments, long_s = past.cells(max(10, width - 60))
     waits = "" if queue.oldest_age_s is None else f"the oldest {duration(queue.oldest_age_s)}"
-    rows = (
-        ("waiting", f"{queue.queued + queue.ready:,}", past.depth, waits),
-        ("running", f"{queue.running:,}", past.running, ""),
-        ("ended/s", f"{past.speed[-1]:.1f}" if past.speed else "", past.speed, ""),
+    rows: tuple[tuple[str, str, list[float], str], ...] = (
+        ("waiting", f"{queue.queued + queue.ready:,}", [one.waiting for one in moments], waits),
+        (
+            "running",
+            f"{queue.running:,}",
+            [one.running for one in moments],
+            f"the last {duration(len(moments) * long_s)}",
+        ),
+        ("ended/s", f"{past.newest.per_s:.1f}", [one.per_s for one in moments], ""),
     )
     for name, now, series, note in rows:
-        table.add_row(name, now, sparkline(series, width=room), note)
+        table.add_row(name, now, sparkline(series, width=len(series)), note)
     ended = f"{queue.done:,} done, {queue.review:,} to review, {queue.dead:,} dead"
     table.add_row("ended", "", ended, "")
     return table
@@ -146,36 +123,46 @@ def _today(status: StatusShape) -> str:
     return f"today    {usd(spent)} of {usd(today.budget_usd)}  {bar(share, width=BAR_WIDTH)}"
 
 
-def _batches(batches: Sequence[BatchShape]) -> "Table | None":
+def _batches(batches: Sequence[BatchShape], *, narrow: bool) -> "Table | None":
     if not batches:
         return None
     table = _grid()
     for one in batches:
         ended = one.done + one.review + one.dead + one.cancelled
         share = ended / one.accepted if one.accepted else 0.0
-        spent = usd(one.cost_usd)
-        if one.budget_usd is not None:
-            spent += f" of {usd(one.budget_usd)}"
         speed = "" if one.documents_per_s is None else f"{one.documents_per_s:.1f}/s"
-        table.add_row(
-            plain(one.batch, chars_max=40),
-            bar(share, width=BAR_WIDTH),
-            f"{ended:,}/{one.accepted:,}",
-            _ends(one),
-            spent,
-            speed if one.running or one.ready else "",
-            "" if one.eta_s is None else f"ETA {duration(one.eta_s)}",
-            "paused" if one.state is BatchState.PAUSED else "",
-        )
+        cells = [plain(one.batch, chars_max=14 if narrow else 40)]
+        if not narrow:
+            cells.append(bar(share, width=BAR_WIDTH))
+        cells += [f"{ended:,}/{one.accepted:,}", _ends(one), _spent(one, narrow=narrow)]
+        if not narrow:
+            cells.append(speed if one.running or one.ready else "")
+        if one.state is BatchState.PAUSED:
+            cells.append("paused")
+        else:
+            cells.append("" if one.eta_s is None else f"{_eta(one.eta_s)} left")
+        table.add_row(*cells)
     return table
 
 
+def _eta(eta_s: float) -> str:
+    """To the minute, as it is a guess."""
+    return duration(eta_s if eta_s < MINUTE_S else MINUTE_S * round(eta_s / MINUTE_S))
+
+
+def _spent(one: BatchShape, *, narrow: bool) -> str:
+    spent = usd(one.spent_usd)
+    if one.budget_usd is not None:
+        spent = f"{spent.removesuffix(' USD')} of {usd(one.budget_usd)}"
+    return spent.removesuffix(" USD") if narrow else spent
+
+
 def _ends(one: BatchShape) -> str:
-    parts = ((one.dead, "dead"), (one.review, "to review"), (one.running, "running"))
+    parts = ((one.dead, "dead"), (one.review, "review"))
     return ", ".join(f"{count:,} {name}" for count, name in parts if count)
 
 
-def _limits(limits: Sequence[LimitShape]) -> "Table | None":
+def _limits(limits: Sequence[LimitShape], *, narrow: bool) -> "Table | None":
     if not limits:
         return None
     table = _grid()
@@ -187,8 +174,8 @@ def _limits(limits: Sequence[LimitShape]) -> "Table | None":
             if limit
         ]
         table.add_row(
-            plain(f"{one.model} at {one.server}", chars_max=50),
-            bar(max(shares), width=BAR_WIDTH) if shares else "",
+            plain(one.model if narrow else f"{one.model} at {one.server}", chars_max=50),
+            bar(max(shares), width=6 if narrow else BAR_WIDTH) if shares else "",
             limit_part(use.requests, use.requests_limit, window_s=use.window_s) or "",
             limit_part(use.tokens, use.tokens_limit, window_s=use.window_s) or "",
             f"{use.calls} at once",
@@ -213,17 +200,17 @@ def _workers(workers: Sequence[WorkerShape]) -> "Table | None":
     return table
 
 
-def _errors(errors: Sequence[AttemptRow]) -> "Table | None":
+def _errors(errors: Sequence[AttemptRow], *, narrow: bool) -> "Table | None":
     if not errors:
         return None
     table = _grid()
     for one in errors[:ERRORS_SHOWN]:
-        table.add_row(
-            short_time(iso(one.created_us)),
-            one.fault or "",
-            plain(one.message or "", chars_max=MESSAGE_CHARS_MAX),
-            one.document_id,
-        )
+        at = short_time(iso(one.created_us))
+        told = (one.fault or "", plain(one.message or "", chars_max=MESSAGE_CHARS_MAX))
+        if narrow:
+            table.add_row(at.partition(" ")[2], told[0], plain(told[1], chars_max=48))
+        else:
+            table.add_row(at, *told, one.document_id)
     return table
 
 
@@ -233,11 +220,11 @@ def _paused(status: StatusShape) -> "list[str]":
         lines.append(plain(f"{key.name} since {short_time(key.since)}: {key.reason}"))
         if key.batches:
             held = several(len(key.batches), "batch waits", "batches wait")
-            lines.append(f"  {held}: runner batch resume {key.batches[0]}")
+            lines.append(f"  {held}: runner batch resume {shlex.quote(key.batches[0])}")
     for one in status.batches:
         if one.state is BatchState.PAUSED and one.pause_scope is None:
             lines.append(plain(f"{one.batch}: {one.pause_reason}"))
-            lines.append(f"  runner batch resume {one.batch}")
+            lines.append(f"  runner batch resume {shlex.quote(one.batch)}")
         elif one.state is BatchState.PAUSED and (one.pause_scope or "").startswith(DAY):
             lines.append(plain(f"{one.batch}: {one.pause_reason}"))
     return lines

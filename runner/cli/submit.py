@@ -1,5 +1,6 @@
 """`runner submit`: puts documents into the queue and nothing else."""
 
+import shlex
 import time
 from typing import Any
 
@@ -56,7 +57,8 @@ def submit(session: Session, /, *, as_json: bool, **asked: Any) -> None:
         say_json(shape)
         return
     say(lines_of(dict(shape).items()))
-    talk(f"`runner work` works on it, `runner status {done.batch.name}` shows how it stands")
+    name = shlex.quote(done.batch.name)
+    talk(f"`runner work` works on it, `runner status {name}` shows how it stands")
 
 
 class _Teller:

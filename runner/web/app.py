@@ -26,6 +26,8 @@ from runner.web.guard import Guard
 from runner.web.live import Live
 
 HERE = Path(__file__).parent
+NOT_FOUND = 404
+NO_PAGE = "No page of the dashboard has this address."
 
 
 def routes() -> list[BaseRoute]:
@@ -132,22 +134,28 @@ async def logout(request: Request) -> Response:
 
 
 async def _explained(request: Request, error: Exception) -> Response:
-    status = 404 if isinstance(error, NotFoundError) else 409
-    return page(request, "error.html", status=status, message=str(error))
+    status = NOT_FOUND if isinstance(error, NotFoundError) else 409
+    return _told(request, status, str(error))
 
 
 async def _no_such_page(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return page(request, "error.html", status=error.status_code, message=error.detail)
+    is_lost = error.status_code == NOT_FOUND
+    return _told(request, error.status_code, NO_PAGE if is_lost else error.detail)
 
 
 async def _ledger_trouble(request: Request, error: Exception) -> Response:
     # its own text would quote the statement
     assert isinstance(error, DBAPIError)
     message = f"the ledger could not be read or written: {error.orig}"
-    return page(request, "error.html", status=503, message=message)
+    return _told(request, 503, message)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     message = f"unexpected {type(error).__name__}; this is a fault of the runner"
-    return page(request, "error.html", status=500, message=message)
+    return _told(request, 500, message)
+
+
+def _told(request: Request, status: int, message: str) -> Response:
+    title = "Not found" if status == NOT_FOUND else "Not done"
+    return page(request, "error.html", status=status, title=title, message=message)

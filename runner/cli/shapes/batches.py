@@ -62,6 +62,11 @@ class BatchShape(Shape):
     documents_per_s: float | None
     eta_s: float | None
 
+    @property
+    def spent_usd(self) -> Decimal | None:
+        """What counts against its budget: a call that may have been paid was."""
+        return None if self.cost_usd is None else self.cost_usd + self.ambiguous_usd
+
     @classmethod
     def of(cls, found: BatchStanding, *, documents_per_s: float | None = None) -> Self:
         """A batch as it stands, with its speed where that is known."""

@@ -44,6 +44,7 @@ function draw(figure) {
     tzDate: (at_s) => uPlot.tzDate(new Date(at_s * 1000), "Etc/UTC"),
     width: figure.clientWidth - 20,
     height: HEIGHT,
+    padding: [null, 26, null, null], // for half of the last moment
     axes: [{ ...axis, size: 28, values: clock }, { ...axis, size: 60, space: 34 }],
     scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.1, 1e-6)] } },
     series: [
