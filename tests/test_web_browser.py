@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,12 +10,14 @@ import pytest
 from starlette.routing import Route
 
 from runner.ledger.evaluations import CaseRow, Dearest, RunRow, write_run
+from runner.ledger.lanes import note_lanes, write_use
 from runner.model import Done, Evidence, Failure, Fault, FieldError, How, Review
 from runner.web.app import routes
 from tests.chromium import Tab, chromium, needs_chromium
 from tests.dashboards import WRONG, Dashboard, Home, dashboard, dead_of, open_home
 from tests.hostile_strings import HOSTILE
-from tests.ledgers import POSTGRES_URL
+from tests.ledgers import POSTGRES_URL, lane_of
+from tests.test_limitwatch import QUIET
 
 pytestmark = [
     needs_chromium,
@@ -27,6 +30,11 @@ ALL_HOSTILE = "\n".join(HOSTILE)
 # addresses that answer a look and are no page: figures for machines, a style sheet, a way on
 NO_PAGES = {"/live", "/metrics", "/static/page.css"}
 ERRORS = ("no such batch", "no such page")
+# a text on pages that show where it comes from: a job's description, a search's words and so on
+SHOWN = dict.fromkeys(
+    ("overview", "review", "reviews", "calls", "call", "words", "prompts", "job", "evaluation"),
+    "window.owned=1;alert(1)",
+)
 EMPTY = {
     "overview": "/",
     "batches": "/batches",
@@ -167,6 +175,12 @@ def fill_with_hostile_texts(home: Home) -> dict[str, str]:
         )
     home.sql("UPDATE worker SET state = 'working', note = :note", note=ALL_HOSTILE)
     home.sql("UPDATE attempt SET model = :m, message = :m", m=ALL_HOSTILE[:3_000])
+    home.sql("UPDATE record SET model = :m", m=ALL_HOSTILE[:3_000])
+    home.sql("UPDATE source SET name = :n WHERE document_id = :d", n=ALL_HOSTILE, d=review)
+    code = home.folder / "jobs" / "tiny" / "__init__.py"
+    described = code.read_text(encoding="utf-8").replace('"One number."', repr(ALL_HOSTILE))
+    code.write_text(described, encoding="utf-8")
+    _pause_and_review(home, review)
     batch = home.named(name)
     home.sql(
         "UPDATE batch SET state = 'paused', pause_reason = :why WHERE id = :id",
@@ -208,6 +222,27 @@ def fill_with_hostile_texts(home: Home) -> dict[str, str]:
         "no such batch": "/batches/none",
         "no such page": "/nowhere",
     }
+
+
+def _pause_and_review(home: Home, document: str) -> None:
+    """What a key, a limit and a person are called, and said."""
+    home.sql(
+        "INSERT INTO key_pause (scope, name, fault, reason, since_us) "
+        "VALUES ('key:y', :m, :m, :m, 1)",
+        m=ALL_HOSTILE,
+    )
+    home.sql(
+        "INSERT INTO review (document_id, batch_id, decision, stratum, was_wrong, model, "
+        "prompt_id, reviewer, note, at_us) SELECT document_id, batch_id, 'again', 'flagged', "
+        "false, :m, :m, :m, :m, 1 FROM record WHERE document_id = :d",
+        d=document,
+        m=ALL_HOSTILE[:3_000],
+    )
+    use = QUIET.model_copy(update={"breaker_open": True})
+    with home.ledger.transaction() as connection:
+        lane = replace(lane_of(), model=ALL_HOSTILE, server=HOSTILE[2], key_name=HOSTILE[3])
+        note_lanes(connection, [lane], now_us=home.now_us)
+        write_use(connection, {lane.id: use.model_dump_json()}, now_us=home.now_us)
 
 
 def _rows(places: list[Evidence]) -> str:
@@ -288,6 +323,9 @@ async def test_a_hundred_hostile_texts_are_shown_and_none_runs(
     shown = await hostile_tab.run("document.querySelector('pre.text').textContent")
     readable = [text for text in HOSTILE if "\x00" not in text and "\r" not in text]
     assert [text for text in readable if text not in shown] == [], "each is there as it is"
+    for name, sign in SHOWN.items():
+        await hostile_tab.open(board.url + pages[name])
+        assert sign in await hostile_tab.run("document.querySelector('main').textContent"), name
 
 
 @pytest.mark.slow
