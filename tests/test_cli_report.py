@@ -1,5 +1,6 @@
 """`runner report`: what it prints of a real run, and what it refuses."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,11 @@ def test_a_page_is_written_whole_beside_the_tables(home: Home) -> None:
     page = path.read_text()
     assert page.startswith("<!doctype html>")
     assert "since 20" in page
-    assert "<svg" in page
+    figures = page.split("<figure")[1:]
+    assert len(figures) == 6
+    for figure in figures:
+        keys = re.findall(r'class="key tone(\d)"', figure)
+        assert len(set(keys)) == len(keys), "two rows of one plot look alike"
     assert home.call("report", "--html", str(home.folder / "no" / "x.html")).code == Exit.USAGE
 
 

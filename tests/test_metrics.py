@@ -2,11 +2,14 @@
 
 import json
 import re
+import shutil
+import subprocess
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,124 @@ from tests.test_limitwatch import QUIET
 SCRAPE_MAX_S = 0.3
 STEP_US = 2_000  # 500 calls a second
 END_US = START_US + 200_000 * STEP_US
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A rule, and series of a minute a value: with the first ones it fires at `at`, else not."""
+
+    name: str
+    at: str
+    fires: Mapping[str, str]
+    rests: Mapping[str, str]
+
+    def case(self, *, fires: bool) -> dict[str, Any]:
+        """One test as promtool reads it."""
+        series = self.fires if fires else self.rests
+        return {
+            "interval": "1m",
+            "input_series": [{"series": one, "values": n} for one, n in series.items()],
+            "promql_expr_test": [
+                {
+                    "expr": f'count(ALERTS{{alertname="{self.name}",alertstate="firing"}})',
+                    "eval_time": self.at,
+                    "exp_samples": [{"labels": "{}", "value": 1}] if fires else [],
+                }
+            ],
+        }
+
+
+LANE = '{model="m",server="s",key="k",lane="n1"}'
+ALERTS = (
+    Alert(
+        "RunnerDayBudgetMostlySpent",
+        "1m",
+        {
+            'runner_day_usd{kind="settled"}': "7 7",
+            'runner_day_usd{kind="ambiguous"}': "1 1",
+            "runner_day_budget_usd": "10 10",
+        },
+        {
+            'runner_day_usd{kind="settled"}': "7 7",
+            'runner_day_usd{kind="held"}': "3 3",
+            "runner_day_budget_usd": "10 10",
+        },
+    ),
+    Alert(
+        "RunnerBatchBudgetMostlySpent",
+        "1m",
+        {
+            'runner_batch_usd{batch="b",job="j",kind="settled"}': "8 8",
+            'runner_batch_budget_usd{batch="b",job="j"}': "10 10",
+        },
+        {
+            'runner_batch_usd{batch="b",job="j",kind="settled"}': "8 8",
+            'runner_batch_budget_usd{batch="other",job="j"}': "10 10",
+        },
+    ),
+    Alert(
+        "RunnerBatchPaused",
+        "6m",
+        {'runner_batch_paused{batch="b",job="j"}': "1x7"},
+        {'runner_batch_paused{batch="b",job="j"}': "0 0 0 1 1 1 1 1"},
+    ),
+    Alert(
+        "RunnerKeyPaused",
+        "1m",
+        {'runner_key_paused{scope="key:y",name="K",fault="bad_key"}': "1 1"},
+        {'runner_key_paused{scope="key:y",name="K",fault="bad_key"}': "_ _"},
+    ),
+    Alert(
+        "RunnerBreakerOpen",
+        "3m",
+        {f"runner_lane_breaker_open{LANE}": "1x4", f"runner_lane_seen_seconds{LANE}": "2x4"},
+        {f"runner_lane_breaker_open{LANE}": "1x4", f"runner_lane_seen_seconds{LANE}": "90x4"},
+    ),
+    Alert(
+        "RunnerOldestDocumentWaitsLong",
+        "11m",
+        {'runner_oldest_age_seconds{state="waiting"}': "3700x12"},
+        {'runner_oldest_age_seconds{state="waiting"}': "3500x12"},
+    ),
+    Alert(
+        "RunnerManyDeadLetters",
+        "36m",
+        {
+            'runner_documents{state="dead"}': "0+1x40",
+            'runner_documents{state="done"}': "0+10x40",
+            'runner_documents{state="review"}': "0x40",
+        },
+        {
+            'runner_documents{state="dead"}': "0+1x40",
+            'runner_documents{state="done"}': "0+30x40",
+            'runner_documents{state="review"}': "0x40",
+        },
+    ),
+    Alert(
+        "RunnerManyCallsFail",
+        "21m",
+        {
+            'runner_calls_total{model="m",outcome="good",simulated="false"}': "0+4x22",
+            'runner_calls_total{model="m",outcome="server_error",simulated="false"}': "0+6x22",
+        },
+        {
+            'runner_calls_total{model="m",outcome="good",simulated="false"}': "0+6x22",
+            'runner_calls_total{model="m",outcome="server_error",simulated="false"}': "0+4x22",
+        },
+    ),
+    Alert(
+        "RunnerWorkerGone",
+        "5m",
+        {"runner_workers_died_total": "0 0 0 1 1 1", 'runner_workers{state="lost"}': "0x6"},
+        {"runner_workers_died_total": "1x6", 'runner_workers{state="lost"}': "0x6"},
+    ),
+    Alert(
+        "RunnerNobodyWorks",
+        "6m",
+        {'runner_documents{state="queued"}': "5x7", 'runner_workers{state="working"}': "0x7"},
+        {'runner_documents{state="queued"}': "5x7", 'runner_workers{state="working"}': "1x7"},
+    ),
+)
 
 
 @pytest.fixture
@@ -175,6 +296,46 @@ def test_every_metric_that_a_rule_or_a_panel_names_is_there(world: World, tmp_pa
         named = set(re.findall(r"\brunner_[a-z_]+", shipped))
         assert len(named) > 8, "void"
         assert named <= there, name
+
+
+PROMTOOL = shutil.which("promtool") or ""
+needs_promtool = pytest.mark.skipif(not PROMTOOL, reason="no promtool on PATH")
+
+
+def promtool(*arguments: str, given: bytes = b"") -> str:
+    """What Prometheus itself says, complaints and all."""
+    done = subprocess.run(
+        [PROMTOOL, *arguments], input=given, capture_output=True, check=False, timeout=60
+    )
+    said = (done.stdout + done.stderr).decode()
+    assert done.returncode == 0, said
+    return said
+
+
+@needs_promtool
+def test_prometheus_has_nothing_against_metrics_and_rules(world: World, tmp_path: Path) -> None:
+    worker, batch = world.worker(), world.batch('na"me\n', budget_nusd=5_000_000_000)
+    world.add(batch, "one", "two")
+    world.claim(world.feed(worker)[0], worker)
+    now_us = world.ledger.clock.us()
+    with world.ledger.transaction() as connection:
+        note_lanes(connection, [lane_of()], now_us=now_us)
+        write_use(connection, {lane_of().id: QUIET.model_dump_json()}, now_us=now_us)
+    assert promtool("check", "metrics", given=metrics_of(world, tmp_path).render()) == ""
+    rules = files("runner.metrics") / "alerts.yml"
+    assert "SUCCESS: 10 rules found" in promtool("check", "rules", "--lint-fatal", str(rules))
+
+
+@needs_promtool
+def test_each_alert_fires_when_it_should_and_not_before(tmp_path: Path) -> None:
+    copy = tmp_path / "alerts.yml"
+    copy.write_text((files("runner.metrics") / "alerts.yml").read_text(encoding="utf-8"))
+    named = set(re.findall(r"alert: (\w+)", copy.read_text(encoding="utf-8")))
+    assert named == {alert.name for alert in ALERTS}
+    cases = [alert.case(fires=fires) for alert in ALERTS for fires in (True, False)]
+    path = tmp_path / "tests.yml"
+    path.write_text(json.dumps({"rule_files": [str(copy)], "tests": cases}), encoding="utf-8")
+    assert "SUCCESS" in promtool("test", "rules", str(path))
 
 
 def test_rules_and_dashboard_are_printed_whole(tmp_path: Path) -> None:

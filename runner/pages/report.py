@@ -18,7 +18,8 @@ GROUPS_MAX = 120  # a page of more is read by nobody
 ERRORS_MAX = 5
 DRIFTS_MAX = 200
 STEPS = (Step.LIMITER_WAIT, Step.RESPONSE, Step.PARSE)  # beside waits in the queue none is seen
-TONES = {"done": 3, "review": 1, "dead": 2}
+TONES = {"done": 3, "review": 1, "dead": 2}  # as everywhere
+NO_TONES: Mapping[str, int] = {}
 # the measures that are plotted: of answers, then of documents
 PLOTTED = (Measure.INVALID, Measure.REASKED, Measure.NOT_GROUNDED, Measure.REVIEW, Measure.DEAD)
 
@@ -57,6 +58,7 @@ def _plots(groups: Sequence[Group]) -> list[Markup]:
                 "documents",
                 "Documents by how they ended",
                 {name: _count(one) for name, one in ends.items()},
+                tones=TONES,
             )
         ),
         stacked(
@@ -92,6 +94,7 @@ class _Drawn:
         rows: Mapping[str, _Of],
         *,
         written: Callable[[float], str] = "{:,.0f}".format,
+        tones: Mapping[str, int] = NO_TONES,
     ) -> Plot:
         return Plot(
             name=name,
@@ -101,7 +104,7 @@ class _Drawn:
                 Row(
                     name=row,
                     values=[of(one.figures) for one in self.groups],
-                    tone=TONES.get(row),
+                    tone=tones.get(row),
                 )
                 for row, of in rows.items()
             ],
