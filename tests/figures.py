@@ -4,6 +4,7 @@ Names begin with whose figure it is: `all` documents of the queue, calls that ar
 or a batch by its name. Money is in nano-dollars, where a page rounds it the page's text.
 """
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -113,7 +114,20 @@ def say_status(table: Table, road: Road) -> list[dict[str, Any]]:
             spent = nusd(told["cost_usd"]) + nusd(told["ambiguous_usd"])
             rounded = {"spent, rounded": format_usd(spent), "calls": told["calls"]}
             table.say(source, row["batch"], figures | rounded)
+    say_status_of_people(table, road)
     return listed
+
+
+def say_status_of_people(table: Table, road: Road) -> None:
+    """The table of batches that `status` shows to a person."""
+    lines = call("status", home=road.home, env=road.env).out.splitlines()
+    head = next(number for number, line in enumerate(lines) if line.startswith("batch "))
+    for line in itertools.takewhile(str.strip, lines[head + 1 :]):
+        done, accepted = re.findall(r" ([\d,]+)/([\d,]+) ", line)[0]
+        spent = re.findall(r"([\d.]+ USD)", line)[0]
+        figures = {"done": number(done), "spent, rounded": spent}
+        table.say("status, for people", line.split()[0], figures)
+        assert number(accepted) > 0
 
 
 def say_audit(table: Table, road: Road, batch: str) -> None:

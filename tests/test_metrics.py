@@ -84,8 +84,9 @@ ALERTS = (
             'runner_batch_budget_usd{batch="b",job="j"}': "10 10",
         },
         {
-            'runner_batch_usd{batch="b",job="j",kind="settled"}': "8 8",
-            'runner_batch_budget_usd{batch="other",job="j"}': "10 10",
+            'runner_batch_usd{batch="b",job="j",kind="settled"}': "7 7",
+            'runner_batch_usd{batch="other",job="j",kind="settled"}': "8 8",
+            'runner_batch_budget_usd{batch="b",job="j"}': "10 10",
         },
     ),
     Alert(
