@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from runner.cli.exits import Exit
+from runner.cli.shapes.status import StatusShape
 from runner.cli.sparkline import BLOCKS, EMPTY, FULL, bar, sparkline
-from runner.cli.statuspast import Past
+from runner.cli.statuspast import HISTORY_S, STEP_S, Past
 from runner.cli.statuswatch import Seen, render
 from runner.ledger.callfilters import CallFilter
 from runner.ledger.calls import list_calls
+from runner.ledger.depth import Depth
 from runner.ledger.pausing import pause_batch
 from runner.model import Dead, Done, Failure, Fault
 from tests.command_lines import RUNNER, clean_env
@@ -72,8 +74,6 @@ def world(tmp_path: Path) -> Iterator[Home]:
 
 def screen_of(world: Home, *, width: int) -> str:
     """What a terminal of this width shows."""
-    from runner.cli.shapes.status import StatusShape  # noqa: PLC0415 - beside its only use
-
     status = StatusShape.model_validate(world.json("status"))
     with world.ledger.snapshot() as connection:
         calls = list_calls(connection, CallFilter())
@@ -94,6 +94,42 @@ def test_the_screen_tells_progress_errors_and_what_goes_on(world: Home) -> None:
     assert "\x1b" not in shown
     assert "june: paused by hand" in shown
     assert "runner batch resume june" in shown
+
+
+def test_what_is_paused_stands_above_what_a_small_terminal_cuts_off(world: Home) -> None:
+    lines = screen_of(world, width=80).splitlines()
+    assert lines.index("paused") < lines.index("batches") < 12
+    (row,) = (line for line in lines[lines.index("batches") :] if line.startswith("june"))
+    assert "1 dead" in row
+
+
+def test_the_drawn_past_begins_with_the_ledgers_and_is_even_in_time(world: Home) -> None:
+    now_us, step_us = 10**15, STEP_S * 1_000_000
+    depths = [
+        Depth(at_us=now_us - step_us * ago, open=waiting + 1, running=1, ended=30)
+        for ago, waiting in ((40, 50), (39, 40), (38, 30))
+    ]
+    nothing = Depth(at_us=now_us - step_us * 41, open=0, running=0, ended=0)
+    past = Past([nothing, *depths], now_us=now_us, now_s=1_000.0)
+    past.note(StatusShape.model_validate(world.json("status")), now_s=1_000.0)
+    cells, long_s = past.cells(60)
+    waiting = [one.waiting for one in cells]
+    assert long_s == 15, "ten minutes in at most 60 cells"
+    assert waiting[:3] == [50, 40, 30]
+    assert waiting[3:] == [*[30] * (len(cells) - 4), cells[-1].waiting], "as the one before"
+    assert len(cells) == 41
+    assert cells[0].per_s == 30 / STEP_S
+
+
+def test_looks_of_an_hour_ago_are_forgotten(world: Home) -> None:
+    past = Past()
+    status = StatusShape.model_validate(world.json("status"))
+    for now_s in range(0, 2 * HISTORY_S, 10):
+        past.note(status, now_s=float(now_s))
+    cells, long_s = past.cells(60)
+    assert len(cells) <= 60
+    assert HISTORY_S <= len(cells) * long_s <= 2 * HISTORY_S
+    assert cells[0].at_s >= HISTORY_S - 10
 
 
 @pytest.mark.parametrize("width", [20, 60, 200])

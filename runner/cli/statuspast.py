@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import dropwhile, groupby
 
-from runner.cli.shapes import StatusShape
+from runner.cli.shapes.status import StatusShape
 from runner.ledger.depth import Depth, Moments
 
 HISTORY_S = 3_600
