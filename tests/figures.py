@@ -17,7 +17,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from runner.budget import format_usd
 from runner.testing.book import Entry
-from tests.command_lines import call
 from tests.dashboards import Visitor
 from tests.roads import Road
 
@@ -86,17 +85,10 @@ def number(shown: str) -> int:
 # ---------------------------------------------------------------- commands
 
 
-def told_by(road: Road, *arguments: str) -> Any:
-    """What a command prints with --json."""
-    ended = call(*arguments, "--json", home=road.home, env=road.env)
-    assert ended.code == 0, ended.err
-    return ended.json()
-
-
 def say_status(table: Table, road: Road) -> list[dict[str, Any]]:
     """`status`, of the queue and of each batch, and `batch list`, which is returned."""
-    status = told_by(road, "status")
-    listed: list[dict[str, Any]] = told_by(road, "batch", "list")["batches"]
+    status = road.json("status")
+    listed: list[dict[str, Any]] = road.json("batch", "list")["batches"]
     table.say("status", "all", of_states(status["queue"]))
     table.say("status", "today", of_money(status["today"], "cost", "ambiguous", "held"))
     spent = nusd(status["today"]["cost_usd"]) + nusd(status["today"]["ambiguous_usd"])
@@ -108,7 +100,7 @@ def say_status(table: Table, road: Road) -> list[dict[str, Any]]:
         money.update(of_money(one, "cost", "ambiguous", "held"))
     table.say("batch list, summed", "real", money)
     for row in listed:
-        (one,) = told_by(road, "status", row["batch"])["batches"]
+        (one,) = road.json("status", row["batch"])["batches"]
         for source, told in (("status BATCH", one), ("batch list", row)):
             figures = of_states(told) | of_money(told, "cost", "ambiguous", "held")
             spent = nusd(told["cost_usd"]) + nusd(told["ambiguous_usd"])
@@ -120,7 +112,7 @@ def say_status(table: Table, road: Road) -> list[dict[str, Any]]:
 
 def say_status_of_people(table: Table, road: Road) -> None:
     """The table of batches that `status` shows to a person."""
-    lines = call("status", home=road.home, env=road.env).out.splitlines()
+    lines = road.ask("status").out.splitlines()
     head = next(number for number, line in enumerate(lines) if line.startswith("batch "))
     for line in itertools.takewhile(str.strip, lines[head + 1 :]):
         done, accepted = re.findall(r" ([\d,]+)/([\d,]+) ", line)[0]
@@ -132,7 +124,7 @@ def say_status_of_people(table: Table, road: Road) -> None:
 
 def say_audit(table: Table, road: Road, batch: str) -> None:
     """`audit` of a batch."""
-    found = told_by(road, "audit", batch)
+    found = road.json("audit", batch)
     assert found["balanced"], found["problems"]
     money = {"cost": "settled", "ambiguous": "ambiguous", "held": "held"}
     figures = {name: nusd(found[f"{told}_usd"]) for name, told in money.items()}
@@ -144,7 +136,7 @@ def say_report(table: Table, road: Road, *, retried: Mapping[str, int]) -> None:
 
     It tells how a document ended each time: one that was retried has been dead besides.
     """
-    found = told_by(road, "report")
+    found = road.json("report")
     total, errors = found["total"], found["total"]["errors"]
     outcomes = {**errors, GOOD: total["calls"] - sum(errors.values())}
     table.say("report", "real", of_outcomes(outcomes))
@@ -152,14 +144,14 @@ def say_report(table: Table, road: Road, *, retried: Mapping[str, int]) -> None:
     table.say("report", "real", {name: total[name] for name in ("retries", "repaired", *names)})
     table.say("report", "real", of_money(total, "cost", "ambiguous"))
     for by in ("day", "job", "prompt", "model", "batch"):
-        groups = told_by(road, "report", "--by", by)["groups"]
+        groups = road.json("report", "--by", by)["groups"]
         summed = {name: sum(one["figures"][name] for one in groups) for name in names}
         table.say(f"report --by {by}, summed", "real", summed)
         if by == "prompt":
             canary = [one["figures"]["calls"] for one in groups if " v2 " in one["name"]]
             table.say("report --by prompt", "canary", {"calls": sum(canary)})
     for batch, died_before in retried.items():
-        total = told_by(road, "report", batch)["total"]
+        total = road.json("report", batch)["total"]
         ended = {state: total[state] for state in ("done", "review", "cancelled")}
         table.say("report BATCH", batch, {**ended, "dead": total["dead"] - died_before})
         table.say("report BATCH", batch, of_money(total, "cost", "ambiguous"))
@@ -169,7 +161,7 @@ def say_report(table: Table, road: Road, *, retried: Mapping[str, int]) -> None:
 def say_results(table: Table, road: Road, batch: str) -> None:
     """The lines of `results` of a batch, all of whose documents have ended."""
     path = road.folder / f"{batch}.jsonl"
-    told_by(road, "results", batch, "--out", str(path))
+    road.json("results", batch, "--out", str(path))
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     counted = Counter(line["status"] for line in lines)
     figures = {state: counted[state] for state in ("done", "review", "dead")}
@@ -180,7 +172,7 @@ def say_results(table: Table, road: Road, batch: str) -> None:
 
 def say_calls(table: Table, road: Road, *, canary: str) -> None:
     """`calls list`, added up."""
-    calls = told_by(road, "calls", "list", "--limit", "1000")["calls"]
+    calls = road.json("calls", "list", "--limit", "1000")["calls"]
     table.say("calls list", "real", of_outcomes(Counter(one["fault"] or GOOD for one in calls)))
     figures = {name: sum(one[name] or 0 for one in calls) for name in TOKENS}
     figures |= {"calls": len(calls), "retries": sum(one["number"] > 1 for one in calls)}
