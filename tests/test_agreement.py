@@ -151,7 +151,7 @@ def scraped(road: Road) -> bytes:
     return found
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_every_figure_of_a_live_run_is_the_same_wherever_it_is_shown(
     watched: Watched, provider: ProviderProcess
 ) -> None:
