@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from runner import secondread
-from runner.budget import PriceList, day_budget_nusd, format_usd
+from runner.budget import day_budget_nusd, format_usd
 from runner.completion import Reading, read_answer
 from runner.config import Settings
 from runner.crashpoints import Point, reach
@@ -49,6 +49,7 @@ from runner.model import (
 from runner.pacing import Paced, Pacer
 from runner.pinned import Pinned, PinnedJobs
 from runner.prepare import Prepared, prepare
+from runner.prices import PriceList
 from runner.provider import Provider
 from runner.retry import decide, record_attempt, signature
 from runner.settling import settle

@@ -4,7 +4,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import reduce
 from typing import Any, BinaryIO
 
@@ -12,6 +12,7 @@ import click
 
 from runner import batches
 from runner.batches import Request, Submitted
+from runner.cli.money import Usd
 from runner.cli.session import Session
 from runner.cli.terminal import talk
 from runner.cli.wording import several
@@ -24,33 +25,6 @@ from runner.pinned import Pinned, PinnedJobs
 from runner.pricing import refuse_unknown_prices
 
 NAMED_MAX = 3
-
-
-USD_MAX = 1_000_000_000
-
-
-class Usd(click.ParamType[Decimal]):
-    """An amount of US dollars above zero, read exactly."""
-
-    name = "usd"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Decimal:
-        """Parse the amount."""
-        try:
-            amount = Decimal(str(value))
-        except InvalidOperation:
-            amount = Decimal(0)
-        if not amount.is_finite() or not 0 < amount <= USD_MAX:
-            self.fail(
-                f"{value!r} is not an amount of money above 0 and up to a billion, such as 5 or "
-                "0.50",
-                param,
-                ctx,
-            )
-        return amount
-
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

@@ -7,7 +7,6 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, func, select
-from sqlalchemy.dialects import postgresql
 
 T = TypeVar("T")
 
@@ -25,6 +24,8 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
     if not rows:
         return
     if connection.dialect.name != "sqlite":
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - a tenth of the start
+
         connection.execute(postgresql.insert(table).on_conflict_do_nothing(), list(rows))
         return
     # As the driver takes them: SQLAlchemy's own way costs as much as SQLite's.

@@ -12,6 +12,7 @@ from runner.budget import nusd_to_usd
 from runner.cli.shapes.base import Shape, as_iso, in_s, in_usd
 from runner.cli.wording import iso
 from runner.keys import trace_id
+from runner.laneuse import LaneUse
 from runner.ledger.audit import AuditReport
 from runner.ledger.calls import AttemptRow, CallBodies, DocumentView, EventRow
 from runner.ledger.deadletters import DeadGroup, DeadLetter
@@ -21,7 +22,6 @@ from runner.ledger.money import Day, larger_limit_nusd
 from runner.ledger.speed import eta_s
 from runner.ledger.standing import BatchStanding, QueueStanding
 from runner.ledger.workers import LOST_AFTER_S, WorkerRow
-from runner.limiter.use import LaneUse
 from runner.model import BatchState, DocumentState, How
 from runner.outputs import Output
 
