@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from scripts.benchmarks.turns import Turns
 
 ASKED = 5  # times each
 NEVER_S = 1e6
+LOOK_S = 0.02
 SLOTS = 100
 MB = 1_000_000
 COMMANDS = ("calls search payment", "calls list --min-cost-usd 1", "report", "status")
@@ -144,18 +145,46 @@ class Writing:
         return Writing(self.wall_s + other.wall_s, self.cpu_s + other.cpu_s)
 
 
-async def write(ledger: Ledger, home: Path, turns: Turns, *, indexing: bool) -> Writing:
-    """Take what waits through the ledger, beside the indexing task or not."""
-    keeper = SearchKeeper(ledger, home, leads=lambda: True, is_quiet=lambda: False)
-    task = asyncio.create_task(keeper.run()) if indexing else None
+class Switch:
+    """Lets the indexing go on while it is on; in between, the rest after a bite stands still."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+
+    async def sleep(self, seconds: float) -> None:
+        """So long, as far as it is on."""
+        left_s, looked_s = seconds, time.perf_counter()
+        while left_s > 0:
+            await asyncio.sleep(min(LOOK_S, left_s))
+            now_s = time.perf_counter()
+            left_s -= now_s - looked_s if self.is_on else 0
+            looked_s = now_s
+
+
+async def write(turns: Turns, switch: Switch, *, indexing: bool) -> Writing:
+    """Take what waits through the ledger, beside the indexing or not."""
+    switch.is_on = indexing
     began_s, cpu_s = time.perf_counter(), time.process_time()
     await turns.take_all()
     took = Writing(time.perf_counter() - began_s, time.process_time() - cpu_s)
-    if task is not None:
+    switch.is_on = False
+    return took
+
+
+@asynccontextmanager
+async def indexing_beside(ledger: Ledger, home: Path) -> AsyncIterator[Switch]:
+    """The task of a worker that leads, for as long as this lasts."""
+    switch = Switch()
+    keeper = SearchKeeper(
+        ledger, home, leads=lambda: True, is_quiet=lambda: False, sleep=switch.sleep
+    )
+    task = asyncio.create_task(keeper.run())
+    try:
+        yield switch
+    finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-    return took
 
 
 async def compare_writing(home: Path, *, history: int, documents: int, rounds: int) -> None:
@@ -167,22 +196,26 @@ async def compare_writing(home: Path, *, history: int, documents: int, rounds: i
         slots=SLOTS,
         answer_to=lambda work: answer_to({"id": work.ticket.document_id}, work.ticket.turn),
     )
-    submit_round(ledger, "warm", documents)
-    await write(ledger, home, turns, indexing=True)
-    pairs: list[tuple[Writing, Writing]] = []
-    for number in range(rounds):
-        took = {False: Writing(0, 0), True: Writing(0, 0)}
-        for part, indexing in enumerate(ORDER):
-            submit_round(ledger, f"{number}-{part}", documents)
-            took[indexing] += await write(ledger, home, turns, indexing=indexing)
-        pairs.append((took[True], took[False]))
-    alone = 2 * documents / statistics.median(without.wall_s for _, without in pairs)
     store = open_store(home)
+    pairs: list[tuple[Writing, Writing]] = []
+    async with indexing_beside(ledger, home) as switch:
+        submit_round(ledger, "warm", documents)
+        await write(turns, switch, indexing=True)
+        behind = lag(store, ledger)
+        for number in range(rounds):
+            took = {False: Writing(0, 0), True: Writing(0, 0)}
+            for part, indexing in enumerate(ORDER):
+                submit_round(ledger, f"{number}-{part}", documents)
+                took[indexing] += await write(turns, switch, indexing=indexing)
+            pairs.append((took[True], took[False]))
+    taken = behind + 4 * documents * rounds - lag(store, ledger)
+    beside_s = sum(beside.wall_s for beside, _ in pairs)
+    alone = 2 * documents / statistics.median(without.wall_s for _, without in pairs)
     print(
-        f"writing: {alone:.0f} documents/s alone; beside indexing it takes\n"
+        f"writing: {alone:.0f} documents/s alone; beside indexing ({taken / beside_s:.0f} calls/s) "
+        "it takes\n"
         f"  {Paired.of([beside.wall_s / without.wall_s for beside, without in pairs])} as long\n"
-        f"  {Paired.of([beside.cpu_s / without.cpu_s for beside, without in pairs])} of the CPU\n"
-        f"  the index is {lag(store, ledger):,} calls behind"
+        f"  {Paired.of([beside.cpu_s / without.cpu_s for beside, without in pairs])} of the CPU"
     )
     store.close()
     ledger.close()
