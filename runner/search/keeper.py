@@ -10,7 +10,9 @@ from runner.log import log
 from runner.search.indexing import CALLS_FIRST, CALLS_MAX, Bite, take_bite
 from runner.search.store import DamagedError, Store, open_store, remove
 
-BITE_MAX_S = 0.025  # by the wall clock: on a busy machine fewer calls are a bite
+# Of processor time: on a busy machine a bite lasts longer, and the rest after it as much longer.
+# Were it sized by how long it lasts, it would shrink there to a call, and never get anywhere.
+BITE_MAX_S = 0.025
 # how much of its time it takes: while documents run, and when all is quiet
 WORKING_SHARE = 0.02
 QUIET_SHARE = 0.5
@@ -113,8 +115,8 @@ class SearchKeeper:
 
 def _next_size(calls: int, bite: Bite) -> int:
     """How many calls the next bite takes, so that it is over within its time."""
-    if bite.seconds > BITE_MAX_S:
-        return max(1, int(calls * BITE_MAX_S / bite.seconds))
-    if bite.taken >= calls and bite.seconds < BITE_MAX_S / 2:
+    if bite.cpu_s > BITE_MAX_S:
+        return max(1, int(calls * BITE_MAX_S / bite.cpu_s))
+    if bite.taken >= calls and bite.cpu_s < BITE_MAX_S / 2:
         return min(CALLS_MAX, 2 * calls)
     return calls

@@ -210,12 +210,15 @@ async def compare_writing(home: Path, *, history: int, documents: int, rounds: i
             pairs.append((took[True], took[False]))
     taken = behind + 4 * documents * rounds - lag(store, ledger)
     beside_s = sum(beside.wall_s for beside, _ in pairs)
+    # rounds in which no bite was due count here as well
+    cpu = sum(one.cpu_s for one, _ in pairs) / sum(one.cpu_s for _, one in pairs)
     alone = 2 * documents / statistics.median(without.wall_s for _, without in pairs)
     print(
         f"writing: {alone:.0f} documents/s alone; beside indexing ({taken / beside_s:.0f} calls/s) "
         "it takes\n"
         f"  {Paired.of([beside.wall_s / without.wall_s for beside, without in pairs])} as long\n"
-        f"  {Paired.of([beside.cpu_s / without.cpu_s for beside, without in pairs])} of the CPU"
+        f"  {Paired.of([beside.cpu_s / without.cpu_s for beside, without in pairs])} of the CPU,"
+        f" {cpu:.3f} of all rounds together"
     )
     store.close()
     ledger.close()
