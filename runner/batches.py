@@ -16,13 +16,14 @@ from runner.exporters import ResultError, ResultLine
 from runner.keys import batch_key, trace_id
 from runner.ledger import Ledger, pausing
 from runner.ledger.deadletters import DeadFilter, Pins, list_dead, retry_dead
+from runner.ledger.intake import Intake
 from runner.ledger.results import Result, results
 from runner.ledger.secondreads import SecondPin
 from runner.ledger.standing import BatchStanding, batch_standing
 from runner.ledger.submission import (
+    Added,
     Batch,
     BatchPlan,
-    add_documents,
     document_count,
     find_batch,
     finish_submission,
@@ -34,8 +35,8 @@ from runner.pinned import Pinned, PinnedJobs
 from runner.prepare import prepare
 from runner.prices import PriceList
 
-CHUNK = 2_000
-CHUNK_MAX_BYTES = 16_000_000  # files and texts: what a submitter holds in memory at once
+CHUNK = 500
+CHUNK_MAX_BYTES = 4_000_000  # files and texts: a submitter holds a few chunks in memory
 CHUNK_MAX_S = 0.5  # a slow source does not keep finished inputs waiting longer
 
 
@@ -179,28 +180,30 @@ def submit(
 ) -> Submitted:
     """Stream inputs into the planned batch in constant memory; doing it again changes nothing.
 
-    Each chunk is acknowledged by its own commit. Raises UsageError when the batch exists and
-    disagrees with what was asked for by name.
+    `on_progress` hears of each chunk once it is durable, in a thread of its own; a submission that
+    breaks off keeps every whole chunk that was read before. Raises UsageError when the batch exists
+    and disagrees with what was asked for by name.
     """
     with ledger.transaction() as connection:
         batch = open_batch(connection, planned, now_us=_us(clock_s or ledger.clock.s))
         position = document_count(connection, batch.id)
     done = Submitted(batch)
-    for chunk in _chunks(texts):
-        named = name_documents(batch.id, chunk)
-        with ledger.transaction() as connection:
-            added = add_documents(
-                connection,
-                batch.id,
-                named,
-                first_position=position,
-                now_us=_us(clock_s or ledger.clock.s),
-            )
-        position += added.accepted
+
+    def note(added: Added) -> None:
         done.accepted += added.accepted
         done.duplicate += added.duplicate
         done.unparsable += added.unparsable
         on_progress(done)
+
+    with Intake(
+        ledger,
+        batch.id,
+        first_position=position,
+        clock_us=lambda: _us(clock_s or ledger.clock.s),
+        on_added=note,
+    ) as intake:
+        for chunk in _chunks(texts):
+            intake.put(name_documents(batch.id, chunk))
     done.rejected = rejected()
     with ledger.transaction() as connection:
         finish_submission(connection, batch.id, rejected=done.rejected)

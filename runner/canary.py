@@ -18,7 +18,9 @@ class Canary(BaseModel):
         """Whether the document with this digest of its text is asked with the canary.
 
         Equal texts are on the same side in every batch, and what a canary takes it takes at any
-        larger share too. No other sample is drawn by the same hash.
+        larger share too. No other sample is drawn by the same hash: it is of 8 bytes, of the digest
+        itself, where `keys.part_of_hundred` takes 7 of a name. Drawn by that one, documents would
+        change sides within batches that have begun.
         """
         drawn = blake2b(text_digest, digest_size=8, person=b"canary").digest()
         return int.from_bytes(drawn) * 100 < self.percent << 64

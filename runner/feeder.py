@@ -15,6 +15,7 @@ from runner.crashpoints import Point, reach
 from runner.heartbeat import ROAD, Heart, Judge
 from runner.keys import Ticket
 from runner.ledger import Ledger
+from runner.ledger.ends import Finish, Settlement
 from runner.ledger.feeding import (
     Feed,
     Orphan,
@@ -26,7 +27,7 @@ from runner.ledger.feeding import (
     take_back,
 )
 from runner.ledger.keypauses import end_what_is_over, is_over
-from runner.ledger.outcomes import Finish, Settlement, finish
+from runner.ledger.outcomes import finish
 from runner.ledger.trying import end_tries_of
 from runner.ledger.workers import (
     TRYING,

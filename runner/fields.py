@@ -77,20 +77,16 @@ class FieldSpec:
     quoted: bool = False  # a Grounded[T]
     parts: tuple[tuple[str, "FieldSpec"], ...] | None = None
     element: "FieldSpec | None" = None
+    # known once it is made, as every answer asks for both
+    needs_document: bool = field(init=False)  # something in it is to be looked for in the document
+    has_quotes: bool = field(init=False)  # the model brings quotes of its own somewhere in it
 
-    @property
-    def needs_document(self) -> bool:
-        """Whether anything in it must be looked for in the document."""
-        return (
-            self.quoted
-            or self.stated is not None
-            or any(one.needs_document for one in self._inner())
-        )
-
-    @property
-    def has_quotes(self) -> bool:
-        """Whether the model brings quotes of its own somewhere in it."""
-        return self.quoted or any(one.has_quotes for one in self._inner())
+    def __post_init__(self) -> None:
+        inner = tuple(self._inner())
+        has_quotes = self.quoted or any(one.has_quotes for one in inner)
+        is_stated = self.stated is not None or any(one.needs_document for one in inner)
+        object.__setattr__(self, "has_quotes", has_quotes)
+        object.__setattr__(self, "needs_document", has_quotes or is_stated)
 
     def _inner(self) -> Iterator["FieldSpec"]:
         yield from (part for _, part in self.parts or ())

@@ -16,12 +16,14 @@ Redis keys (all hold ids, numbers or JSON of ids; never text of a document):
 
 import hashlib
 import time
-from base64 import b32encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = [first + second for first in _BASE32 for second in _BASE32]
+_SHIFTS = tuple(range(110, -1, -10))
 _random = Random()  # noqa: S311 - identifiers, not secrets; seeded by the operating system
 
 
@@ -31,16 +33,34 @@ def content_digest(content: bytes) -> bytes:
 
 
 def _short(prefix: str, *parts: bytes) -> str:
+    return prefix + _base32(_digest_of(*parts).digest())
+
+
+def _digest_of(*parts: bytes) -> "hashlib.blake2b":
     digest = hashlib.blake2b(digest_size=15)
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
-    return prefix + b32encode(digest.digest()).decode().lower()
+    return digest
 
 
-def document_id(*, batch_id: str, content: bytes) -> str:
-    """The id of one content in one batch: `d` and 24 base-32 characters."""
-    return _short("d", batch_id.encode(), content)
+def _base32(digest: bytes) -> str:
+    """15 bytes in base 32, as `base64.b32encode` gives them but in lower case; thrice as fast."""
+    whole = int.from_bytes(digest, "big")
+    return "".join([_PAIRS[whole >> shift & 1023] for shift in _SHIFTS])
+
+
+def document_ids(batch_id: str) -> Callable[[bytes], str]:
+    """What tells the id of a content in one batch: `d` and 24 base-32 characters."""
+    of_batch = _digest_of(batch_id.encode())
+
+    def document_id(content: bytes) -> str:
+        digest = of_batch.copy()
+        digest.update(len(content).to_bytes(8, "big"))
+        digest.update(content)
+        return "d" + _base32(digest.digest())
+
+    return document_id
 
 
 def batch_key(*parts: str) -> str:

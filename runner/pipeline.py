@@ -9,14 +9,11 @@ ledger writes it. The one broad catch is `run_turn`, the top of a document's lif
 import asyncio
 import random
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
-from runner import secondread
-from runner.budget import day_budget_nusd, format_usd
+from runner.budget import day_budget_nusd
 from runner.completion import Reading, read_answer
 from runner.config import Settings
 from runner.crashpoints import Point, reach
@@ -24,15 +21,15 @@ from runner.errors import ConfigError, JobError, RoadError
 from runner.keys import Ticket, new_id
 from runner.lanes import Lane, Lanes
 from runner.ledger import Ledger
+from runner.ledger.answers import Answer, store_answers
 from runner.ledger.calls import split_request
+from runner.ledger.ends import Finish, Settlement
 from runner.ledger.events import note
-from runner.ledger.gate import Claim, Refusal, Release, claim, release
-from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
-from runner.ledger.work import Work, load
+from runner.ledger.gate import Claim, Release, claim, release
+from runner.ledger.outcomes import finish
+from runner.ledger.work import load
 from runner.limiter import Grant, OverLimitError, Postponed
-from runner.log import Level, detail, log
 from runner.model import (
-    Again,
     Call,
     Dead,
     DeadReason,
@@ -40,30 +37,25 @@ from runner.model import (
     Failure,
     Fault,
     Outcome,
-    Purpose,
     RawAnswer,
-    Review,
     Unanswered,
     Unconfirmed,
 )
 from runner.pacing import Paced, Pacer
-from runner.pinned import Pinned, PinnedJobs
+from runner.pinned import PinnedJobs
 from runner.prepare import Prepared, prepare
 from runner.prices import PriceList
 from runner.provider import Provider
-from runner.retry import decide, record_attempt, signature
-from runner.settling import settle
+from runner.retry import signature
 from runner.suspect import Suspect
-from runner.tracing import CALL, LIMITER_WAIT, VALIDATE, Span, Traces, TurnTold
+from runner.tracing import CALL, LIMITER_WAIT, VALIDATE, Traces
+from runner.turns.ending import outcome_of, settlement_of, unsent
+from runner.turns.stops import over_ceiling, poison, too_long
+from runner.turns.telling import tell_bug, tell_end, told_of
+from runner.turns.turn import Ended, Turn
 from runner.validate import validate
 
 CANNOT_LOAD_WAIT_S = 30
-CRASHES_MAX = 2  # the job's own code is not let near such a document again
-
-
-# How a turn ended: with an outcome in the ledger, or with the gate's refusal. None: it did not, and
-# nobody was called; or what it came to could not be written, as the lease was lost meanwhile.
-Ended = Outcome | Refusal | None
 
 
 class ProviderFor(Protocol):
@@ -98,25 +90,6 @@ class Tools:
         return round(self.clock_s() * 1e6)
 
 
-@dataclass(slots=True)
-class Turn:
-    """One document on its way through one turn: what has been promised or spent so far."""
-
-    work: Work
-    pinned: Pinned
-    started_ns: int
-    model: str
-    lease_token: str | None = None
-    attempt_id: str | None = None
-    hold_nusd: int | None = None
-    sent: bool = False  # the request may have left
-    received: bool = False  # its answer is here, durable or about to be
-    answer: RawAnswer | None = None  # durable
-    ended: Ended = None
-    settlement: Settlement | None = None
-    steps: list[Span] = field(default_factory=list)  # for a trace
-
-
 class Pipeline:
     """Takes tickets through their turn. `calling` are those past the gate: money is at stake."""
 
@@ -134,17 +107,16 @@ class Pipeline:
         then for as long as this worker lives.
         """
         try:
-            work = await self._tools.ledger.read(load, ticket)
+            turn = await self._begin(ticket)
         except asyncio.CancelledError:
             await self._release(ticket)
             return None
-        if work is None:
+        except Exception as error:  # noqa: BLE001 - what cannot be loaded is to end no worker
+            bug = tell_bug(ticket, error)
+            await self._put_off(ticket, f"document {ticket.document_id} cannot be loaded: {bug}")
             return None
-        pinned = self._pin(work)
-        if pinned is None:
-            await self._release(ticket, wait_s=CANNOT_LOAD_WAIT_S)
+        if turn is None:
             return None
-        turn = Turn(work, pinned, self._tools.monotonic_ns(), _model_of(work, pinned))
         try:
             await self._take(turn)
         except asyncio.CancelledError:
@@ -158,15 +130,37 @@ class Pipeline:
 
     # ------------------------------------------------------------ the straight line
 
+    async def _begin(self, ticket: Ticket) -> Turn | None:
+        """The turn of this ticket; None when it is stale, or its job is not to be had here."""
+        work = await self._tools.ledger.read(load, ticket)
+        if work is None:
+            return None
+        try:
+            pinned = self._tools.jobs.of_batch(
+                work.job,
+                version=work.prompt_version,
+                expected_id=work.prompt_id,
+                models=work.models,
+            )
+        except JobError as error:
+            await self._put_off(ticket, str(error))
+            return None
+        return Turn.begin(work, pinned, now_ns=self._tools.monotonic_ns())
+
+    async def _put_off(self, ticket: Ticket, why: str) -> None:
+        self._tools.on_hindrance(why)
+        await self._release(ticket, wait_s=CANNOT_LOAD_WAIT_S)
+
     async def _take(self, turn: Turn) -> None:
         if turn.work.stored is not None:
             await self._read_again(turn)
             return
-        if (poison := _poison(turn.work)) is not None:
-            await self._conclude(turn, poison)
+        if (spoiled := poison(turn.work)) is not None:
+            await self._conclude(turn, spoiled)
             return
         prepared = self._prepare(turn)
-        if (over := self._over_ceiling(turn, prepared)) is not None:
+        ceiling_nusd = self._ceiling_nusd(turn)
+        if (over := over_ceiling(turn.work, prepared, ceiling_nusd=ceiling_nusd)) is not None:
             await self._conclude(turn, over)
             return
         provider = await self._provider(turn, prepared)
@@ -176,12 +170,13 @@ class Pipeline:
         lane = self._lane(turn)
         assert lane is not None, "its provider was found"
         try:
-            with self._timed(turn, LIMITER_WAIT):
+            with turn.timed(LIMITER_WAIT, self._tools.monotonic_ns):
                 paced = await self._tools.pacer.acquire(
                     lane, prepared, job=turn.work.job, retry=turn.work.repeats
                 )
         except OverLimitError as error:
-            await self._finish(turn, Dead(DeadReason.OVER_RATE_LIMIT, _too_long(str(error))))
+            failure = Failure(Fault.TOO_LONG, str(error))
+            await self._finish(turn, Dead(DeadReason.OVER_RATE_LIMIT, failure))
             return
         if isinstance(paced, Postponed):
             await self._release(turn.work.ticket, wait_s=paced.wait_s)
@@ -199,7 +194,7 @@ class Pipeline:
         await self._tools.pacer.until_start(paced)
         reach(Point.BEFORE_SEND)
         turn.sent = True
-        with self._timed(turn, CALL):
+        with turn.timed(CALL, self._tools.monotonic_ns):
             answer = await provider.call(
                 Call(turn.attempt_id, prepared.model, prepared.body, prepared.deadline_s)
             )
@@ -230,7 +225,7 @@ class Pipeline:
 
     async def _judge(self, turn: Turn, reading: Reading) -> None:
         began_ns = self._tools.monotonic_ns()
-        with self._timed(turn, VALIDATE):
+        with turn.timed(VALIDATE, self._tools.monotonic_ns):
             verdict = self._verdict(turn, reading)
         parse_us = (self._tools.monotonic_ns() - began_ns) // 1000
         await self._conclude(turn, verdict, reading=reading, parse_us=parse_us)
@@ -239,8 +234,8 @@ class Pipeline:
         if reading.failure is not None:
             return reading.failure
         assert reading.completion is not None
-        if (poison := _poison(turn.work)) is not None:
-            return poison
+        if (spoiled := poison(turn.work)) is not None:
+            return spoiled
         with self._tools.suspect.running(turn.work.ticket.document_id):
             judged = validate(
                 reading.completion.text,
@@ -254,18 +249,6 @@ class Pipeline:
 
     # ------------------------------------------------------------ steps
 
-    def _pin(self, work: Work) -> Pinned | None:
-        try:
-            return self._tools.jobs.of_batch(
-                work.job,
-                version=work.prompt_version,
-                expected_id=work.prompt_id,
-                models=work.models,
-            )
-        except JobError as error:
-            self._tools.on_hindrance(str(error))
-            return None
-
     def _prepare(self, turn: Turn) -> Prepared:
         with self._tools.suspect.running(turn.work.ticket.document_id):
             return prepare(
@@ -278,31 +261,14 @@ class Pipeline:
                 streams=self._tools.streams,
             )
 
-    def _over_ceiling(self, turn: Turn, prepared: Prepared) -> Failure | None:
-        """Why the document is not worth another call, if so; an unknown price stops at the gate."""
-        ceiling = self._ceiling_nusd(turn)
-        spent, expected = turn.work.spent_nusd, prepared.expected_nusd
-        if ceiling is None or expected is None or spent + expected <= ceiling:
-            return None
-        return Failure(
-            Fault.OVER_CEILING,
-            f"{format_usd(spent)} spent and {format_usd(expected)} expected for the next call are "
-            f"over its ceiling of {format_usd(ceiling)}: raise ceiling_usd of job "
-            f"{turn.work.job}, or document_usd in runner.toml, and "
-            f"`runner dead retry {turn.work.ticket.document_id}`, which begins anew",
-        )
-
     def _ceiling_nusd(self, turn: Turn) -> int | None:
         return turn.pinned.ceiling_nusd(self._tools.settings)
 
     async def _provider(self, turn: Turn, prepared: Prepared) -> Provider | Failure:
         """Who will be asked, or why nobody can be."""
-        window = self._tools.settings.model(prepared.model).context_tokens
-        if window is not None and prepared.input_tokens + prepared.max_output_tokens > window:
-            return _too_long(
-                f"{prepared.input_tokens} input and {prepared.max_output_tokens} output tokens "
-                f"do not fit the context of {prepared.model} ({window} tokens)"
-            )
+        window_tokens = self._tools.settings.model(prepared.model).context_tokens
+        if (failure := too_long(prepared, context_tokens=window_tokens)) is not None:
+            return failure
         try:
             return await self._tools.provider_for(prepared.model, simulated=turn.work.simulated)
         except ConfigError as error:
@@ -391,43 +357,31 @@ class Pipeline:
             await self._release(turn.work.ticket)
         elif turn.received or turn.work.stored is not None:
             return  # the answer is kept: the next turn reads it for free
-        elif turn.sent:
+        elif (not_sent := unsent(turn)) is not None:
+            failure = Failure(not_sent.fault, not_sent.message)
+            await self._conclude(turn, failure, unanswered=not_sent)
+        else:
             failure = Failure(Fault.AMBIGUOUS, "aborted during the call; it may be billed")
             await self._conclude(turn, failure)
-        else:
-            why = "stopped before the call was sent"
-            unsent = Unanswered(Fault.NOT_SENT, why)
-            await self._conclude(turn, Failure(Fault.NOT_SENT, why), unanswered=unsent)
 
     async def _end_by_bug(self, turn: Turn, error: Exception) -> None:
         try:
-            await self._conclude(turn, await self._our_bug(turn, error))
+            await self._conclude(turn, await self._our_bug(turn, error), unanswered=unsent(turn))
         except Exception as another:  # noqa: BLE001 - as above
             turn.answer = None  # the ending trips over it: the call counts at its worst case
-            await self._conclude(turn, await self._our_bug(turn, another))
+            await self._conclude(turn, await self._our_bug(turn, another), unanswered=unsent(turn))
 
     async def _our_bug(self, turn: Turn, error: Exception) -> Failure:
-        """Write an unexpected exception down, without the text of exceptions that quote data."""
-        frames = traceback.extract_tb(error.__traceback__)
-        where = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in reversed(frames))
-        message = f"{type(error).__name__} at {where[:200]}"
-        document_id = turn.work.ticket.document_id
-        log(
-            "internal_error",
-            f"internal error on {document_id}: {message}",
-            level=Level.ERROR,
-            document_id=document_id,
-            batch_id=turn.work.batch_id,
-            attempt_id=turn.attempt_id,
-        )
-        now_us = self._tools.now_us()
+        """Write an unexpected exception down, in the log and in the history of its document."""
+        ticket, now_us = turn.work.ticket, self._tools.now_us()
+        message = tell_bug(ticket, error, turn)
         await self._tools.ledger.write_one(
             lambda connection: note(
                 connection,
                 "internal_error",
                 message,
                 batch_id=turn.work.batch_id,
-                document_id=document_id,
+                document_id=ticket.document_id,
                 now_us=now_us,
             )
         )
@@ -442,66 +396,17 @@ class Pipeline:
         unanswered: Unanswered | None = None,
         parse_us: int | None = None,
     ) -> None:
-        outcome: Outcome
-        if isinstance(verdict, Done):
-            outcome = self._of_good(turn, verdict)
-        else:
-            history = record_attempt(turn.work.history_at(self._tools.now_us()), verdict)
-            outcome = decide(verdict, history, turn.pinned.policy, self._tools.rng)
-        if turn.work.first is not None:
-            schema = turn.pinned.job.schema
-            outcome = secondread.concluded(outcome, turn.work.first, schema=schema)
-        settlement = self._settlement(turn, outcome, reading, unanswered, parse_us)
-        await self._finish(turn, outcome, settlement=settlement)
-
-    def _of_good(self, turn: Turn, done: Done) -> Done | Unconfirmed:
-        second = turn.work.second
-        if turn.work.first is not None or second is None:
-            return done
-        if not secondread.is_wanted(second, done, turn.work):
-            return done
-        assert turn.attempt_id is not None
-        return secondread.first_read(
-            done,
-            attempt_id=turn.attempt_id,
-            model=turn.model,
-            prompt_id=turn.pinned.prompt_id,
-        )
-
-    def _settlement(
-        self,
-        turn: Turn,
-        outcome: Outcome,
-        reading: Reading | None,
-        unanswered: Unanswered | None,
-        parse_us: int | None,
-    ) -> Settlement | None:
-        """What the attempt cost; None when nothing was called, or when it will be read again."""
-        if turn.lease_token is None or turn.attempt_id is None:
-            return None
-        reads_again = isinstance(outcome, Again) and turn.work.purpose is not Purpose.TRY
-        if turn.answer is not None and reading is None and reads_again:
-            return None  # our own bug while reading: the paid answer stays for the next turn
-        if reading is None and turn.answer is not None:
-            reading = read_answer(turn.answer)
-        settled = settle(
-            price=self._tools.prices.price(turn.model),
-            hold_nusd=turn.hold_nusd,
-            answer=turn.answer,
+        outcome = outcome_of(turn, verdict, now_us=self._tools.now_us(), rng=self._tools.rng)
+        settlement = settlement_of(
+            turn,
+            outcome,
             reading=reading,
             unanswered=unanswered,
-        )
-        elapsed = turn.answer or unanswered
-        return Settlement(
-            attempt_id=turn.attempt_id,
-            state=settled.state,
-            cost_nusd=settled.cost_nusd,
-            ambiguous_nusd=settled.ambiguous_nusd,
-            usage=reading.completion.usage if reading and reading.completion else None,
-            response_us=elapsed.elapsed_us if elapsed else None,
+            prices=self._tools.prices,
             parse_us=parse_us,
-            total_us=(self._tools.monotonic_ns() - turn.started_ns) // 1000,
+            now_ns=self._tools.monotonic_ns(),
         )
+        await self._finish(turn, outcome, settlement=settlement)
 
     async def _finish(
         self, turn: Turn, outcome: Outcome, *, settlement: Settlement | None = None
@@ -528,45 +433,18 @@ class Pipeline:
         )
         if written:
             turn.ended, turn.settlement = outcome, settlement
-            _tell(turn, outcome, settlement)
+            tell_end(turn, outcome, settlement)
         reach(Point.AFTER_RECORD)
 
-    @contextmanager
-    def _timed(self, turn: Turn, step: str) -> Iterator[None]:
-        began_ns = self._tools.monotonic_ns()
-        try:
-            yield
-        finally:
-            turn.steps.append(Span(step, began_ns, self._tools.monotonic_ns()))
-
     def _trace(self, turn: Turn) -> None:
-        if self._tools.traces is None:
-            return
-        lane, ended, settlement = self._lane(turn), turn.ended, turn.settlement
-        usage = None if settlement is None else settlement.usage
-        failure = getattr(ended, "failure", None)
-        self._tools.traces.tell(
-            TurnTold(
-                began_ns=turn.started_ns,
-                ended_ns=self._tools.monotonic_ns(),
-                steps=turn.steps,
-                document_id=turn.work.ticket.document_id,
-                batch_id=turn.work.batch_id,
-                job=turn.work.job,
-                prompt_id=turn.pinned.prompt_id,
+        if self._tools.traces is not None:
+            told = told_of(
+                turn,
+                lane=self._lane(turn),
                 worker_id=self._tools.worker_id(),
-                outcome="released" if ended is None else type(ended).__name__.lower(),
-                model=turn.model,
-                server=None if lane is None else lane.server,
-                attempt_id=turn.attempt_id,
-                status=None if turn.answer is None else turn.answer.status,
-                fault=None if failure is None else failure.fault,
-                input_tokens=None if usage is None else usage.input_tokens,
-                cached_tokens=None if usage is None else usage.cached_tokens,
-                output_tokens=None if usage is None else usage.output_tokens,
-                cost_nusd=None if settlement is None else settlement.cost_nusd,
+                now_ns=self._tools.monotonic_ns(),
             )
-        )
+            self._tools.traces.tell(told)
 
     def _lane(self, turn: Turn) -> Lane | None:
         """Whose pause concerns this turn; none when its model has no address to call."""
@@ -574,40 +452,3 @@ class Pipeline:
             return self._tools.lanes.of(turn.model, simulated=turn.work.simulated)
         except ConfigError:
             return None
-
-
-def _model_of(work: Work, pinned: Pinned) -> str:
-    return pinned.models[min(work.history.ladder_step, len(pinned.models) - 1)]
-
-
-def _poison(work: Work) -> Failure | None:
-    """Why the job's code may not be run on this document any more, if so."""
-    if work.history.crashes < CRASHES_MAX:
-        return None
-    why = f"{work.history.crashes} workers died while they rendered or checked it"
-    return Failure(Fault.POISON, why)
-
-
-def _tell(turn: Turn, outcome: Outcome, settlement: Settlement | None) -> None:
-    """Log how a turn ended, without the failure's message: it may quote the answer."""
-    failure = None if isinstance(outcome, Done | Unconfirmed) else outcome.failure
-    ended_badly = isinstance(outcome, Dead | Review)
-    detail(
-        "turn_ended",
-        f"{turn.work.ticket.document_id}: {type(outcome).__name__.lower()}",
-        level=Level.WARNING if ended_badly else Level.INFO,
-        document_id=turn.work.ticket.document_id,
-        batch_id=turn.work.batch_id,
-        job=turn.work.job,
-        attempt_id=turn.attempt_id,
-        model=turn.model,
-        outcome=type(outcome).__name__.lower(),
-        fault=None if failure is None else failure.fault,
-        reason=outcome.reason if isinstance(outcome, Dead | Review) else None,
-        cost_nusd=None if settlement is None else settlement.cost_nusd,
-        total_us=None if settlement is None else settlement.total_us,
-    )
-
-
-def _too_long(message: str) -> Failure:
-    return Failure(Fault.TOO_LONG, message)

@@ -9,6 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 from zlib import crc32
 
@@ -170,12 +171,11 @@ class Road:
             self._holding = asyncio.create_task(self._hold_all())
 
     async def _hold_all(self) -> None:
-        await asyncio.sleep(HOLD_TOGETHER_S)
-        marks, self._to_hold = self._to_hold, {}
-        try:
-            await self._redis.zadd(self._queue, marks, xx=True)
-        except ROAD_ERRORS:
-            return  # only a hint: the claim decides, and the sweep finds what is stuck
+        while self._to_hold:  # more may come while the last marks are on their way
+            await asyncio.sleep(HOLD_TOGETHER_S)
+            marks, self._to_hold = self._to_hold, {}
+            with suppress(*ROAD_ERRORS):  # only hints: the claim decides, the sweep finds the rest
+                await self._redis.zadd(self._queue, marks, xx=True)
 
     async def held(self) -> dict[int, list[Ticket]]:
         """Tickets by the number of the worker that holds them."""

@@ -8,11 +8,11 @@ import asyncio
 import os
 import shlex
 import signal
-import ssl
 from contextlib import suppress
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -69,9 +69,11 @@ def _post(url: str, line: bytes) -> tuple[str | None, bool]:
         error.close()
         again = error.code in AGAIN_STATUSES or error.code not in OUR_FAULT
         return f"answered HTTP {error.code}", again
-    except (URLError, OSError, ssl.SSLError) as error:
+    except OSError as error:  # URLError and TLS among them
         reason = getattr(error, "reason", error)
         return f"cannot be reached: {getattr(reason, 'strerror', None) or reason}", True
+    except HTTPException as error:
+        return f"did not answer in HTTP ({type(error).__name__})", True
 
 
 def host_of(url: str) -> str:

@@ -19,10 +19,11 @@ from runner.limiter import Limiter
 from runner.model import SourceText
 from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
-from runner.pipeline import Ended, Pipeline, Tools
+from runner.pipeline import Pipeline, Tools
 from runner.prices import PriceList
 from runner.stream import Stream
 from runner.suspect import Suspect
+from runner.turns.turn import Ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

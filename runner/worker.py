@@ -35,13 +35,14 @@ from runner.nightly import Nightly
 from runner.outages import Outages
 from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
-from runner.pipeline import Ended, Pipeline, Tools
+from runner.pipeline import Pipeline, Tools
 from runner.prices import PriceList
 from runner.pulse import beating
 from runner.queue import ROAD_ERRORS, Road
 from runner.search.keeper import SearchKeeper
 from runner.suspect import Suspect
 from runner.tracing import open_traces
+from runner.turns.underway import Turns
 
 ROAD_RETRY_FIRST_S = 0.1
 ROAD_RETRY_MAX_S = 2.0
@@ -84,11 +85,9 @@ class WorkerProcess:
         self._options = options
         self._wanted_clock_s = clock_s
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
-        self._crew: dict[Ticket, asyncio.Task[Ended]] = {}
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
         self._arq: Worker | None = None
-        self._broken: Exception | None = None  # why an ending could not be written down
 
     async def run(self) -> None:
         """Work until drained. Raises RoadError or LedgerError when it cannot even begin.
@@ -106,8 +105,8 @@ class WorkerProcess:
                     await self._work()
                 finally:
                     await self._drain()  # also when a duty failed: calls in flight are paid for
-            if self._broken is not None:
-                raise self._broken
+            if self._turns.broken is not None:
+                raise self._turns.broken
         finally:
             await self._endpoints.aclose()
             self._ledger.close()
@@ -115,60 +114,47 @@ class WorkerProcess:
     # ------------------------------------------------------------ birth
 
     async def _begin(self) -> None:
-        self._heart = Heart(self._ledger, slots=self._options.slots, clock_s=self._clock_s)
-        jobs = PinnedJobs(self._settings.job_folders)
         redis_url = await self._endpoints.redis_url()
-        self._outages = Outages(self._ledger, clock_s=self._clock_s)
+        jobs = PinnedJobs(self._settings.job_folders)
         calendar = Calendar(redis_url, ledger_id=self._ledger.id)
+        self._heart = Heart(self._ledger, slots=self._options.slots, clock_s=self._clock_s)
+        self._road = Road(redis_url, ledger_id=self._ledger.id)
+        self._outages = Outages(self._ledger, clock_s=self._clock_s)
         self._limiter = Limiter(
             self._settings,
             calendar=calendar,
             process=lambda: self._heart.row.id,
             on_outage=self._outages.begin,
         )
-        self._limit_watch = LimitWatch(
-            self._ledger,
-            self._limiter,
-            calendar,
-            leads=lambda: self._feeder.fleet.leads,
-            clock_s=self._clock_s,
-        )
-        self._monitor = Monitor(
-            self._ledger,
-            self._settings,
-            leads=lambda: self._feeder.fleet.leads,
-            clock_s=self._clock_s,
-        )
-        self._nightly = Nightly(
-            self._ledger,
-            self._settings.eval,
-            env=self._options.night_env or {},
-            leads=lambda: self._feeder.fleet.leads,
-            me=lambda: self._heart.row.id,
-            living=lambda: {one.id for one in self._feeder.fleet.workers},
-            clock_s=self._clock_s,
-        )
         self._suspect = Suspect(self._settings.home)
         self._traces = open_traces(os.environ)
-        self._pipeline = Pipeline(
-            Tools(
-                ledger=self._ledger,
-                jobs=jobs,
-                settings=self._settings,
-                lanes=Lanes(self._settings),
-                pacer=Pacer(self._limiter),
-                provider_for=self._endpoints.provider_for,
-                prices=PriceList(self._settings),
-                suspect=self._suspect,
-                worker_id=lambda: self._heart.row.id,
-                on_hindrance=self._note_hindrance,
-                rng=self._rng,
-                clock_s=self._clock_s,
-                traces=self._traces,
-            )
+        self._pipeline = Pipeline(self._tools(jobs))
+        self._turns = Turns(self._pipeline.run_turn, on_broken=self._stop.set)
+        self._feeder = self._make_feeder(jobs)
+        self._make_watches(calendar)
+        self._listen()
+        await self._heart.register()
+        detail("worker_started", "a worker has started", slots=self._options.slots)
+
+    def _tools(self, jobs: PinnedJobs) -> Tools:
+        return Tools(
+            ledger=self._ledger,
+            jobs=jobs,
+            settings=self._settings,
+            lanes=Lanes(self._settings),
+            pacer=Pacer(self._limiter),
+            provider_for=self._endpoints.provider_for,
+            prices=PriceList(self._settings),
+            suspect=self._suspect,
+            worker_id=lambda: self._heart.row.id,
+            on_hindrance=self._note_hindrance,
+            rng=self._rng,
+            clock_s=self._clock_s,
+            traces=self._traces,
         )
-        self._road = Road(redis_url, ledger_id=self._ledger.id)
-        self._feeder = Feeder(
+
+    def _make_feeder(self, jobs: PinnedJobs) -> Feeder:
+        return Feeder(
             self._ledger,
             self._road,
             self._heart,
@@ -185,15 +171,33 @@ class WorkerProcess:
             clock_s=self._clock_s,
             rng=self._rng,
         )
+
+    def _make_watches(self, calendar: Calendar) -> None:
+        """What runs in every worker and acts in the one that leads, the feeder apart."""
+        self._limit_watch = LimitWatch(
+            self._ledger, self._limiter, calendar, leads=self._leads, clock_s=self._clock_s
+        )
+        self._monitor = Monitor(
+            self._ledger, self._settings, leads=self._leads, clock_s=self._clock_s
+        )
+        self._nightly = Nightly(
+            self._ledger,
+            self._settings.eval,
+            env=self._options.night_env or {},
+            leads=self._leads,
+            me=lambda: self._heart.row.id,
+            living=lambda: {one.id for one in self._feeder.fleet.workers},
+            clock_s=self._clock_s,
+        )
         self._search_keeper = SearchKeeper(
             self._ledger,
             self._settings.home,
-            leads=lambda: self._feeder.fleet.leads,
+            leads=self._leads,
             is_quiet=lambda: not any(one.in_flight for one in self._feeder.fleet.workers),
         )
-        self._listen()
-        await self._heart.register()
-        detail("worker_started", "a worker has started", slots=self._options.slots)
+
+    def _leads(self) -> bool:
+        return self._feeder.fleet.leads
 
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -252,7 +256,7 @@ class WorkerProcess:
             except ROAD_ERRORS as error:
                 self._heart.hinder(ROAD, f"Redis away: {error}")
             finally:
-                # arq's tasks only wait for the crew, which goes on without them
+                # arq's tasks only wait for the turns, which go on without them
                 await _end(self._arq.tasks.values())
             if time.monotonic() - began_s > ROAD_RETRY_MAX_S:
                 wait_s = ROAD_RETRY_FIRST_S
@@ -283,7 +287,7 @@ class WorkerProcess:
         try:
             await self._endpoints.redis_url()
             held = (await self._road.held()).get(self._heart.row.number, [])
-            await self._road.forget(ticket for ticket in held if ticket not in self._crew)
+            await self._road.forget(ticket for ticket in held if ticket not in self._turns)
         except (RoadError, *ROAD_ERRORS) as error:
             self._heart.hinder(ROAD, f"Redis away: {error}")
             return False
@@ -291,31 +295,22 @@ class WorkerProcess:
         return True
 
     async def _extract(self, ticket: Ticket) -> None:
-        """Hand a ticket to the crew and wait; the crew's work outlives the arq worker."""
+        """Begin a ticket's turn and wait for it; it outlives the arq worker."""
         if self._stop.is_set():
             due_us = round(self._clock_s() * 1e6)
             await self._ledger.write(release, Release(ticket, due_us))
             return
         self._road.hold(ticket, number=self._heart.row.number)
-        task = self._crew.get(ticket)
-        if task is None:
-            task = asyncio.create_task(self._pipeline.run_turn(ticket))
-            self._crew[ticket] = task
-            self._heart.in_flight = len(self._crew)
-            task.add_done_callback(lambda _: self._crew.pop(ticket, None))
-        try:
-            await asyncio.shield(task)
-        except Exception as error:
-            self._broken = error
-            self.stop()
-            raise
+        turn = self._turns.begin(ticket)
+        self._heart.in_flight = len(self._turns)
+        await asyncio.shield(turn)
         reach(Point.BEFORE_ACK)
 
     async def _keep_share(self) -> None:
         while True:
             working = sum(worker.state == "working" for worker in self._feeder.fleet.workers)
             self._limiter.set_share(max(1, working))
-            self._heart.in_flight = len(self._crew)
+            self._heart.in_flight = len(self._turns)
             await asyncio.sleep(1.0)
 
     async def _stop_when_empty(self) -> None:
@@ -336,24 +331,30 @@ class WorkerProcess:
 
     async def _drain(self) -> None:
         beating = asyncio.create_task(self._heart.beat_forever())
+        try:
+            await self._end_turns()
+            await self._outages.finish()
+            with suppress(LedgerError):
+                await self._limit_watch.look()
+        finally:
+            await self._limiter.aclose()
+            if self._traces is not None:
+                await asyncio.to_thread(self._traces.close)
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+            await self._part()
+
+    async def _end_turns(self) -> None:
         ending_night = asyncio.create_task(self._nightly.finish())
-        waiting = [
-            task for ticket, task in self._crew.items() if ticket not in self._pipeline.calling
-        ]
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-        await self._feeder.retire()
-        await self._let_calls_finish()
-        await self._outages.finish()
-        await ending_night
-        with suppress(LedgerError):
-            await self._limit_watch.look()
-        await self._limiter.aclose()
-        if self._traces is not None:
-            await asyncio.to_thread(self._traces.close)
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
+        await self._turns.cancel(but=self._pipeline.calling)
+        try:
+            await self._feeder.retire()
+        finally:  # what is called is paid for, whatever becomes of the lead
+            await self._turns.finish(within_s=self._drain_s(), cut_off=self._abort)
+            await ending_night
+
+    async def _part(self) -> None:
+        """Say in the ledger and on the road that this worker is no more."""
         self._heart.state = "stopped"
         self._heart.in_flight = 0
         await self._heart.beat()
@@ -362,19 +363,6 @@ class WorkerProcess:
         await self._road.close()
         self._suspect.close()
         detail("worker_stopped", "a worker has stopped")
-
-    async def _let_calls_finish(self) -> None:
-        calls = list(self._crew.values())
-        if not calls:
-            return
-        aborted = asyncio.create_task(self._abort.wait())
-        finished = asyncio.gather(*calls, return_exceptions=True)
-        either: list[asyncio.Future[Any]] = [aborted, finished]
-        await asyncio.wait(either, timeout=self._drain_s(), return_when=asyncio.FIRST_COMPLETED)
-        aborted.cancel()
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(finished, return_exceptions=True)
 
     def _drain_s(self) -> float:
         if self._options.drain_s is not None:

@@ -42,7 +42,6 @@ def json_table() -> str:
 
 
 def _shape_modules() -> Iterator[ModuleType]:
-    yield shapes
     for found in pkgutil.iter_modules(shapes.__path__):
         yield importlib.import_module(f"{shapes.__name__}.{found.name}")
 

@@ -14,12 +14,14 @@ from sqlalchemy import create_engine, select, text
 from runner.keys import Ticket, new_id
 from runner.lanes import Lane
 from runner.ledger import Ledger
+from runner.ledger.answers import Answer, store_answers
 from runner.ledger.audit import audit
+from runner.ledger.ends import Finish, Settlement
 from runner.ledger.engine import sqlite_url
 from runner.ledger.feeding import Feed, feed
 from runner.ledger.gate import Claim, Refusal, claim
 from runner.ledger.keypauses import end_what_is_over
-from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
+from runner.ledger.outcomes import finish
 from runner.ledger.standing import batch_standing
 from runner.ledger.submission import (
     Batch,

@@ -1,5 +1,6 @@
 """Alerts: each told once, at 80 % of a limit and at a pause, and a command that harms nothing."""
 
+import asyncio
 import json
 import socket
 import stat
@@ -395,6 +396,24 @@ async def test_a_webhook_that_is_away_harms_nothing(
     said = capsys.readouterr().err
     assert said.count("runner: rose\n") == 1
     assert said.count(f"alert webhook at 127.0.0.1:{port} cannot be reached") == 4
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_webhook_that_answers_anything_but_http_is_told_of_and_tried_again(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example.org ready\r\n")
+        await reader.read()
+        writer.close()
+
+    with world.ledger.transaction() as connection:
+        raise_alert(connection, raised(), now_us=world.tick())
+    async with await asyncio.start_server(greet, "127.0.0.1") as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        await tell(world, Settings(home=Path(), alerts=AlertSettings(webhook_url=url)))
+    said = capsys.readouterr().err
+    assert said.count("did not answer in HTTP (BadStatusLine)") == 4
 
 
 async def test_the_end_does_not_wait_for_ever_for_what_hears_nothing(

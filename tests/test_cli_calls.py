@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from runner.cli import shapes
 from runner.cli.exits import Exit
+from runner.cli.shapes.calls import CallDetailShape
 from runner.cli.shapes.search import HitShape, SearchShape
-from runner.ledger.outcomes import Settlement
+from runner.ledger.ends import Settlement
 from runner.model import Again, AttemptState, Charge, Done, Failure, Fault
 from tests.call_history import INVALID, SEARCH, Calls, completion, open_calls
 from tests.ledgers import COST_NUSD, HOLD_NUSD, POSTGRES_URL, Lease
@@ -163,7 +163,7 @@ def test_show_tells_what_was_read_from_the_answer_or_why_it_gave_no_record(
     world.store(lease, answer)
     world.finish(lease, outcome or Done('{"seller": "Acme"}'))
     printed = world.json("calls", "show", lease.attempt_id)
-    assert list(printed) == list(shapes.CallDetailShape.model_fields)
+    assert list(printed) == list(CallDetailShape.model_fields)
     assert printed["output"] == output
     assert (printed["output_problem"] or "").startswith(problem or "")
     assert (printed["output_problem"] is None) is (problem is None)

@@ -13,10 +13,12 @@ from typing import Any, ClassVar
 import pytest
 from redis import Redis
 
-from runner.cli import checks, shapes
+from runner.cli import checks
 from runner.cli.exits import Exit
 from runner.cli.shapes import prompts as prompt_shapes
 from runner.cli.shapes.base import Shape
+from runner.cli.shapes.batches import SubmittedShape
+from runner.cli.shapes.home import CheckShape, DoctorShape, NewShape
 from runner.servers.valkey import server_binary
 from tests.command_lines import RUNNER, TIMEOUT_S, call, clean_env, spawn
 
@@ -34,7 +36,7 @@ def own_job(tmp_path: Path) -> dict[str, str]:
     folder = tmp_path / "own"
     ended = call("new", "receipt", "--folder", str(folder), "--json", home=tmp_path / "home")
     assert ended.code == 0, ended.err
-    assert_closed(shapes.NewShape, ended.json())
+    assert_closed(NewShape, ended.json())
     return {"RUNNER_JOBS": str(folder)}
 
 
@@ -105,7 +107,7 @@ def test_submit_prints_what_it_added_and_adds_nothing_twice(tmp_path: Path) -> N
         return ended.json()
 
     first = submit()
-    assert_closed(shapes.SubmittedShape, first)
+    assert_closed(SubmittedShape, first)
     counts = {name: first[name] for name in ("accepted", "duplicate", "rejected", "unparsable")}
     assert counts == {"accepted": 3, "duplicate": 1, "rejected": 1, "unparsable": 1}
     again = submit()
@@ -147,9 +149,9 @@ def test_a_batch_goes_on_with_the_fields_that_it_was_begun_with(tmp_path: Path) 
 def doctor(home: Path, env: dict[str, str], *options: str) -> tuple[int, dict[str, Any]]:
     ended = call("doctor", "--json", *options, home=home, env=env)
     printed = ended.json()
-    assert_closed(shapes.DoctorShape, printed)
+    assert_closed(DoctorShape, printed)
     for check in printed["checks"]:
-        assert_closed(shapes.CheckShape, check)
+        assert_closed(CheckShape, check)
     return ended.code, {check["name"]: check for check in printed["checks"]}
 
 

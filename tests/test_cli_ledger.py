@@ -12,8 +12,19 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from runner.cli import shapes
 from runner.cli.exits import Exit
+from runner.cli.shapes.batches import BatchChangedShape, BatchShape, ResultsShape
+from runner.cli.shapes.calls import CallDetailShape, CallListShape, CallShape, TraceShape
+from runner.cli.shapes.dead import DeadGroupShape, DeadListShape, LetterShape, RetriedShape
+from runner.cli.shapes.documents import DocumentShape
+from runner.cli.shapes.home import AuditShape
+from runner.cli.shapes.status import (
+    PausedKeyShape,
+    QueueShape,
+    StatusShape,
+    TodayShape,
+    WorkerShape,
+)
 from runner.ledger.callfilters import CallFilter
 from runner.ledger.calls import list_calls
 from runner.ledger.keypauses import pause_key
@@ -87,11 +98,11 @@ def test_status_tells_depth_progress_and_spend_under_fixed_keys(
     world: Home, history: Batch
 ) -> None:
     printed = world.json("status", "june")
-    assert_closed(shapes.StatusShape, printed)
-    assert_closed(shapes.QueueShape, printed["queue"])
-    assert_closed(shapes.TodayShape, printed["today"])
-    assert_closed(shapes.BatchShape, printed["batches"][0])
-    assert_closed(shapes.WorkerShape, printed["workers"][0])
+    assert_closed(StatusShape, printed)
+    assert_closed(QueueShape, printed["queue"])
+    assert_closed(TodayShape, printed["today"])
+    assert_closed(BatchShape, printed["batches"][0])
+    assert_closed(WorkerShape, printed["workers"][0])
     counted = {name: printed["queue"][name] for name in ("queued", "done", "review", "dead")}
     assert counted == {"queued": 1, "done": 2, "review": 1, "dead": 2}
     assert printed["queue"]["oldest_age_s"] > 0
@@ -153,7 +164,7 @@ def test_results_are_lines_of_json_that_a_terminal_only_shows(world: Home, histo
 def test_results_go_to_a_private_file_whole(world: Home, history: Batch, tmp_path: Path) -> None:
     out = tmp_path / "june.csv"
     printed = world.json("results", "june", "--out", str(out))
-    assert_closed(shapes.ResultsShape, printed)
+    assert_closed(ResultsShape, printed)
     assert (printed["lines"], printed["unfinished"]) == (6, 1)
     rows = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
     assert sum(Decimal(row["cost_usd"]) for row in rows) == Decimal(4 * COST_NUSD) / 10**9
@@ -168,8 +179,8 @@ def test_a_document_is_found_by_id_beginning_of_id_and_source(world: Home, histo
 
 def test_show_tells_all_that_is_known_of_a_document(world: Home, history: Batch) -> None:
     printed = world.json("show", "one")
-    assert_closed(shapes.DocumentShape, printed)
-    assert_closed(shapes.CallShape, printed["calls"][0])
+    assert_closed(DocumentShape, printed)
+    assert_closed(CallShape, printed["calls"][0])
     assert printed["data"] == {"total": "12.30", "note": "\x1b[31m"}
     assert (printed["state"], printed["text"], printed["flags"]) == ("done", "one", ["repaired"])
     people = world.call("show", "one")
@@ -217,11 +228,11 @@ def test_what_is_not_there_ends_with_2(world: Home, history: Batch) -> None:
 
 def test_dead_letters_are_grouped_and_named_one_by_one(world: Home, history: Batch) -> None:
     groups = world.json("dead", "list", "--batch", "june")
-    assert_closed(shapes.DeadListShape, groups)
-    assert_closed(shapes.DeadGroupShape, groups["groups"][0])
+    assert_closed(DeadListShape, groups)
+    assert_closed(DeadGroupShape, groups["groups"][0])
     assert {group["reason"] for group in groups["groups"]} == {"bad_request", "unparsable"}
     letters = world.json("dead", "list", "--all", "--reason", "bad_request")["letters"]
-    assert_closed(shapes.LetterShape, letters[0])
+    assert_closed(LetterShape, letters[0])
     assert letters[0]["source"] == HOSTILE
     people = world.call("dead", "list", "--all")
     assert "\x1b" not in people.out
@@ -256,7 +267,7 @@ def test_a_dead_letter_is_shown_with_its_calls_and_a_living_document_is_not(
 def test_retry_prices_first_retries_once_and_names_who_works(world: Home, history: Batch) -> None:
     planned = world.call("dead", "retry", "--batch", "june", "--dry-run", "--json")
     shape = planned.json()
-    assert_closed(shapes.RetriedShape, shape)
+    assert_closed(RetriedShape, shape)
     assert (shape["matched"], shape["without_text"], shape["retried"]) == (2, 1, 0)
     assert 0 < shape["expected_usd"] < shape["worst_usd"]
     assert "expected cost" in planned.err
@@ -300,7 +311,7 @@ def test_dead_letters_are_exported_as_lines(world: Home, history: Batch, tmp_pat
     assert world.json("dead", "export", "--out", str(out)) == {"file": str(out), "letters": 2}
     lines = out.read_text(encoding="utf-8").splitlines()
     for line in lines:
-        assert_closed(shapes.LetterShape, json.loads(line))
+        assert_closed(LetterShape, json.loads(line))
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert world.call("dead", "export").out.splitlines() == lines
     assert world.call("dead", "export", "--out", str(tmp_path / "no" / "x")).code == Exit.USAGE
@@ -313,7 +324,7 @@ def test_batches_are_listed_paused_resumed_and_cancelled(world: Home, history: B
     listed = world.json("batch", "list")["batches"]
     assert [batch["batch"] for batch in listed] == ["june"]
     paused = world.json("batch", "pause", "june", "--why", "wait")
-    assert_closed(shapes.BatchChangedShape, paused)
+    assert_closed(BatchChangedShape, paused)
     assert (paused["state"], paused["pause_reason"]) == ("paused", "wait")
     resumed = world.json("batch", "resume", "june", "--budget-usd", "8")
     assert (resumed["state"], resumed["budget_usd"]) == ("active", 8)
@@ -356,7 +367,7 @@ def test_status_names_the_paused_keys_and_a_resume_lets_all_their_batches_go_on(
     pause_key_of(world, "a", "b")
     status = world.json("status")
     (paused,) = status["paused_keys"]
-    assert_closed(shapes.PausedKeyShape, paused)
+    assert_closed(PausedKeyShape, paused)
     assert (paused["scope"], paused["name"], paused["fault"], paused["batches"]) == (
         "key:yone",
         "ONE_KEY at example.org",
@@ -389,7 +400,7 @@ def test_a_day_budget_is_raised_for_today_and_all_that_it_held_go_on(world: Home
         with world.ledger.transaction() as connection:
             pause_batch(connection, batch.id, "day", now_us=at_us, scope=day_scope(at_us))
     resumed = world.json("batch", "resume", "b", "--day-budget-usd", "8")
-    assert_closed(shapes.BatchChangedShape, resumed)
+    assert_closed(BatchChangedShape, resumed)
     assert (resumed["day_budget_usd"], resumed["resumed"]) == (8, ["a"])
     assert {batch["state"] for batch in world.json("status")["batches"]} == {"active"}
     again = world.call("batch", "resume", "b", "--day-budget-usd", "8")
@@ -415,8 +426,8 @@ def test_a_day_budget_refuses_a_model_whose_price_nobody_knows(world: Home, tmp_
 
 def test_calls_are_listed_by_what_is_asked_for(world: Home, history: Batch) -> None:
     printed = world.json("calls", "list", "--batch", "june")
-    assert_closed(shapes.CallListShape, printed)
-    assert_closed(shapes.CallShape, printed["calls"][0])
+    assert_closed(CallListShape, printed)
+    assert_closed(CallShape, printed["calls"][0])
     assert len(printed["calls"]) == 4
     assert len(world.json("calls", "list", "--fault", "bad_request")["calls"]) == 1
     assert len(world.json("calls", "list", "--document", "one")["calls"]) == 1
@@ -430,7 +441,7 @@ def test_calls_are_listed_by_what_is_asked_for(world: Home, history: Batch) -> N
 def test_a_call_shows_its_exact_request_and_answer(world: Home, history: Batch) -> None:
     attempt_id = world.json("calls", "trace", "one")["calls"][0]["attempt_id"]
     printed = world.json("calls", "show", attempt_id)
-    assert_closed(shapes.CallDetailShape, printed)
+    assert_closed(CallDetailShape, printed)
     assert (printed["request"], printed["answer"]) == ("headonetail", "{}")
     assert printed["headers"] == {"date": "today"}
     people = world.call("calls", "show", attempt_id)
@@ -453,7 +464,7 @@ def test_a_trace_has_a_documents_calls_in_their_order(world: Home, history: Batc
     world.sql("UPDATE leader SET worker_id = :me", me=worker.id)
     world.turn(worker)
     printed = world.json("calls", "trace", HOSTILE)
-    assert_closed(shapes.TraceShape, printed)
+    assert_closed(TraceShape, printed)
     assert [one["number"] for one in printed["calls"]] == [1, 2]
     assert len({one["trace_id"] for one in printed["calls"]} | {printed["trace_id"]}) == 1
     assert "bad_request" in world.call("calls", "trace", HOSTILE).out
@@ -469,7 +480,7 @@ def test_a_document_without_calls_has_an_empty_trace(world: Home, history: Batch
 
 def test_audit_of_a_ledger_that_balances_ends_with_0(world: Home, history: Batch) -> None:
     printed = world.json("audit")
-    assert_closed(shapes.AuditShape, printed)
+    assert_closed(AuditShape, printed)
     assert (printed["balanced"], printed["documents"], printed["attempts"]) == (True, 6, 4)
     assert world.call("audit", "june").out.endswith("everything adds up\n")
 

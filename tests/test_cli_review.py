@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from runner.cli import shapes
 from runner.cli.excerpts import LINES_MAX, excerpt, line_number
 from runner.cli.exits import Exit
 from runner.cli.review_estimate import percent
 from runner.cli.shapes import review as review_shapes
 from runner.cli.shapes.base import Shape
+from runner.cli.shapes.calls import CallShape
+from runner.cli.shapes.documents import EvidenceShape
 from runner.gold import read_gold
 from runner.ledger.submission import Batch
 from runner.ledger.work import load
@@ -129,8 +130,8 @@ def test_a_record_is_shown_with_what_speaks_against_it_and_what_to_type(world: H
     world.through(TEXT, outcome=replace(WRONG, evidence=(there,)))
     printed = world.json("review", "show", TEXT)
     assert_closed(review_shapes.ReviewShape, printed)
-    assert_closed(shapes.EvidenceShape, printed["evidence"][0])
-    assert_closed(shapes.CallShape, printed["calls"][0])
+    assert_closed(EvidenceShape, printed["evidence"][0])
+    assert_closed(CallShape, printed["calls"][0])
     assert (printed["data"], printed["text"]) == ({"total": -5}, TEXT)
     people = world.call("review", "show", TEXT)
     assert "total  is below 0" in people.out

@@ -71,7 +71,7 @@ def world(tmp_path: Path) -> Iterator[Home]:
 
 def screen_of(world: Home, *, width: int) -> str:
     """What a terminal of this width shows."""
-    from runner.cli.shapes import StatusShape  # noqa: PLC0415 - beside its only use
+    from runner.cli.shapes.status import StatusShape  # noqa: PLC0415 - beside its only use
 
     status = StatusShape.model_validate(world.json("status"))
     with world.ledger.snapshot() as connection:

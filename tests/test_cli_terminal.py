@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.cli.shapes import CheckShape
+from runner.cli.shapes.home import CheckShape
 from runner.cli.tables import FLEXIBLE_MIN, Column, format_table, say_table
 from runner.cli.terminal import escaped_json, json_text, plain, plain_lines, say
 

@@ -15,10 +15,10 @@ from sqlalchemy import select
 from runner.keys import Ticket
 from runner.ledger import Ledger
 from runner.ledger.control import raise_day_budget, resume_batch
+from runner.ledger.ends import Finish, Settlement
 from runner.ledger.feeding import free_answered, orphans
 from runner.ledger.gate import Claim, Refusal, claim
 from runner.ledger.money import DAY, budget_scope, day_scope, larger_limit_nusd
-from runner.ledger.outcomes import Finish, Settlement
 from runner.ledger.tables import budget
 from runner.ledger.workers import bury, take_lead
 from runner.model import AttemptState, Failure, Fault

@@ -14,9 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from runner.ledger import Ledger
 from runner.ledger.control import cancel_batch, resume_batch
 from runner.ledger.deadletters import DeadFilter, list_dead, retry_dead
+from runner.ledger.ends import Finish, Settlement
 from runner.ledger.feeding import free_answered, orphans, ready_tickets, take_back
 from runner.ledger.gate import Refusal, Release, release
-from runner.ledger.outcomes import Finish, Settlement
 from runner.ledger.pausing import pause_batch
 from runner.ledger.reviews import Decision, NotDecided, ReviewFilter, decide, list_waiting
 from runner.ledger.sampling import add_to_sample, draw

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from runner.ledger.control import cancel_batch, resume_batch
-from runner.ledger.outcomes import Finish
+from runner.ledger.ends import Finish
 from runner.ledger.tables import record
 from runner.ledger.work import load
 from runner.model import (

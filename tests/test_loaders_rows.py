@@ -3,7 +3,7 @@
 import io
 import json
 import tracemalloc
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from runner.errors import InputError
 from runner.loaders import ROW_MAX_BYTES, TEXT_MAX_BYTES, RowFields, from_iterable, iter_sources
+from runner.loaders.rows import _json_value
 from runner.loaders.table import csv_sources
 from runner.model import SourceText
 
@@ -265,3 +266,42 @@ def test_a_wrong_python_value_is_an_error_of_its_own(item: str, message: str) ->
 
 def test_an_endless_iterable_is_read_only_up_to_the_limit() -> None:
     assert len(list(from_iterable(iter(lambda: "x", None), limit=5))) == 5
+
+
+def _read_by(read: Callable[[bytes], object], line: bytes) -> str:
+    """What it reads (not-a-number is as good as itself), or how it refuses."""
+    try:
+        return repr(read(line))
+    except (ValueError, RecursionError) as error:
+        return f"{type(error).__name__} {error}"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(
+    line=st.one_of(
+        st.builds(
+            lambda value, plain: json.dumps(value, ensure_ascii=plain), _JSON, st.booleans()
+        ).map(lambda text: text.encode("utf-8", "surrogatepass")),
+        st.binary(),
+        st.text(alphabet='{}[]":,\\u0dc8e+-.tNaI fly\n').map(str.encode),
+        st.sampled_from(
+            [
+                b'{"text": "\\ud800"}',
+                b'{"text": "a", "text": "b"}',
+                b'{"text": "\xed\xa0\x80"}',
+                b"[" * 300 + b"]" * 300,
+                b"9" * 4_301,
+                b'{"text": "a"} x',
+                b'"\x01"',
+            ]
+        ),
+    )
+)
+def test_a_line_is_read_and_refused_as_the_standard_library_does(line: bytes) -> None:
+    expected = _read_by(lambda line: json.loads(line.decode()), line)
+    assert _read_by(_json_value, line) == expected

@@ -31,11 +31,12 @@ from runner.model import (
 from runner.outages import Outages
 from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
-from runner.pipeline import Ended, Pipeline, Tools
+from runner.pipeline import Pipeline, Tools
 from runner.prices import PriceList
 from runner.provider import Provider
 from runner.servers.valkey import use_valkey
 from runner.suspect import Suspect
+from runner.turns.turn import Ended
 from tests.calendars import OutsideCalendar
 from tests.jobfolders import make_job
 from tests.ledgers import START_US, World, ledger_url

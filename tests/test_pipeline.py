@@ -18,12 +18,12 @@ from runner.config import BudgetSettings, ModelSettings, Settings
 from runner.errors import ConfigError, RoadError
 from runner.keys import Ticket
 from runner.lanes import Lanes
+from runner.ledger.answers import store_answers
 from runner.ledger.calls import events
 from runner.ledger.control import cancel_batch, resume_batch
 from runner.ledger.deadletters import retry_dead
 from runner.ledger.gate import Refusal
 from runner.ledger.money import day_scope
-from runner.ledger.outcomes import store_answers
 from runner.ledger.submission import Batch
 from runner.ledger.tables import document
 from runner.ledger.workers import WorkerRow
@@ -43,13 +43,14 @@ from runner.model import (
     RawAnswer,
     Unanswered,
 )
-from runner.pacing import Pacer
+from runner.pacing import Paced, Pacer
 from runner.pinned import PinnedJobs
-from runner.pipeline import Ended, Pipeline, Tools
+from runner.pipeline import Pipeline, Tools
 from runner.prepare import prepare
 from runner.prices import PriceList
 from runner.provider import Provider
 from runner.suspect import Suspect
+from runner.turns.turn import Ended
 from tests.jobfolders import make_job
 from tests.ledgers import World, open_world
 
@@ -436,6 +437,41 @@ async def test_a_bug_of_a_provider_counts_the_call_as_possibly_paid(road_of: Roa
     (attempt,) = road.attempts()
     assert road.world.money(road.batch) == (0, 0, attempt.hold_nusd)
     assert road.limiter.snapshot()["small"].in_flight == 0
+
+
+async def test_a_bug_before_the_call_is_sent_costs_no_call(
+    road_of: RoadMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    road = road_of(answer())
+
+    async def broken(_: Pacer, __: Paced) -> None:
+        raise ValueError("bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pacer, "until_start", broken)
+        row = await road.turn()
+    assert (row.state, row.reason, row.calls) == (DocumentState.QUEUED, "internal_error", 0)
+    assert road.world.money(road.batch) == (0, 0, 0)
+    assert road.limiter.snapshot()["small"].window_requests == 0
+    road.resume()
+    row = await road.turn()
+    assert (row.state, row.attempts, row.calls) == (DocumentState.DONE, 1, 1)
+
+
+async def test_a_document_that_cannot_be_loaded_is_put_off_and_ends_no_worker(
+    road_of: RoadMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    road = road_of(answer())
+    road.world.sql("ALTER TABLE blob RENAME COLUMN zstd TO gone")
+    (ticket,) = road.tickets()
+    assert await road.pipeline.run_turn(ticket) is None
+    row = road.row()
+    assert (row.state, row.deferrals, row.calls) == (DocumentState.QUEUED, 0, 0)
+    assert row.due_us > road.world.now_us + 20_000_000
+    assert f"document {row.id} cannot be loaded: " in road.hindrances[0]
+    assert f"internal error on {row.id}: " in capsys.readouterr().err
+    road.world.sql("ALTER TABLE blob RENAME COLUMN gone TO zstd")
+    assert (await road.turn()).state == DocumentState.DONE
 
 
 async def test_a_stale_ticket_does_nothing(road_of: RoadMaker) -> None:

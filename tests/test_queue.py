@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -108,6 +109,22 @@ async def test_held_ids_are_found_by_the_number_of_their_worker(road: Road) -> N
         7: set(TICKETS[:2]),
         8: {TICKETS[2]},
     }
+
+
+async def test_an_id_is_held_that_comes_while_others_are_on_their_way(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await road.push(TICKETS)
+    zadd = road._redis.zadd
+
+    async def zadd_while_another_comes(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        road.hold(TICKETS[1], number=7)
+        return await zadd(*arguments, **options)
+
+    monkeypatch.setattr(road._redis, "zadd", zadd_while_another_comes)
+    road.hold(TICKETS[0], number=7)
+    await eventually(lambda: held_by(road, 7), 2)
 
 
 async def test_a_foreign_id_among_the_held_ones_is_passed_over(road: Road, redis: Redis) -> None:

@@ -5,7 +5,7 @@ import click
 from runner.cli.commands import ALWAYS, Command, json_option, leave
 from runner.cli.exits import Exit
 from runner.cli.session import Session, find_batch, pass_session
-from runner.cli.shapes import AuditShape
+from runner.cli.shapes.home import AuditShape
 from runner.cli.terminal import lines_of, say, say_json
 from runner.cli.wording import usd
 from runner.ledger.audit import audit as audit_ledger

@@ -11,7 +11,7 @@ from runner.cli.confirming import confirm, yes_option
 from runner.cli.idle import tell_if_idle
 from runner.cli.money import Usd
 from runner.cli.session import Session, find_batch, pass_session
-from runner.cli.shapes import BatchChangedShape, BatchListShape
+from runner.cli.shapes.batches import BatchChangedShape, BatchListShape
 from runner.cli.status import look_at_batches, say_batches
 from runner.cli.terminal import say, say_json, talk
 from runner.cli.wording import several, usd

@@ -1,12 +1,12 @@
 """The options that say which calls are meant: the same for `calls list` and `calls search`."""
 
-from collections.abc import Callable, Mapping
-from functools import reduce
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from runner.budget import usd_to_nusd
+from runner.cli.commands import together
 from runner.cli.lookup import find_document
 from runner.cli.money import Usd
 from runner.cli.session import find_batch
@@ -15,7 +15,8 @@ from runner.errors import UsageError
 from runner.ledger import Ledger
 from runner.ledger.callfilters import CallFilter
 
-_OPTIONS = (
+# their values make a `CallFilter`
+filter_options = together(
     click.option("--job", help="Of batches of this job."),
     click.option("--batch", help="Of this batch."),
     click.option("--document", help="Of this document: id, beginning of the id, or source."),
@@ -38,11 +39,6 @@ _OPTIONS = (
         help="At most this many.",
     ),
 )
-
-
-def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; their values make a `CallFilter`."""
-    return reduce(lambda made, option: option(made), reversed(_OPTIONS), command)
 
 
 def wanted_calls(ledger: Ledger, filters: Mapping[str, Any]) -> CallFilter:

@@ -11,10 +11,10 @@ from runner.cli.callfilters import filter_options, wanted_calls
 from runner.cli.commands import Command, LazyGroup, json_option
 from runner.cli.lookup import find_document
 from runner.cli.session import Session, pass_session
-from runner.cli.shapes import CallDetailShape, CallListShape, CallShape, TraceShape
+from runner.cli.shapes.calls import CallDetailShape, CallListShape, CallShape, TraceShape
 from runner.cli.tables import Column, say_table
 from runner.cli.terminal import lines_of, say, say_json, talk
-from runner.cli.wording import duration, short_time, usd
+from runner.cli.wording import cost_of_call, duration, short_time, usd
 from runner.errors import NotFoundError
 from runner.keys import trace_id
 from runner.ledger.calls import (
@@ -96,7 +96,7 @@ def _row(one: CallShape, *, with_document: bool) -> list[object]:
         _outcome(one),
         one.input_tokens,
         one.output_tokens,
-        _cost(one),
+        cost_of_call(one.cost_usd, one.ambiguous_usd),
         None if one.response_s is None else duration(one.response_s),
         one.message,
     ]
@@ -106,12 +106,6 @@ def _outcome(one: CallShape) -> str:
     if one.fault is not None:
         return one.fault
     return "ok" if one.state == "concluded" else one.state
-
-
-def _cost(one: CallShape) -> str | None:
-    if one.cost_usd is not None:
-        return usd(one.cost_usd)
-    return f"up to {usd(one.ambiguous_usd)}" if one.ambiguous_usd else None
 
 
 @click.command("show", cls=Command, example=("runner calls show a01kaqz…",))
@@ -176,7 +170,7 @@ def _facts(one: CallDetailShape) -> list[tuple[str, object]]:
         ("input tokens", _tokens(one.input_tokens, one.cached_tokens, "cached")),
         ("output tokens", _tokens(one.output_tokens, one.reasoning_tokens, "reasoning")),
         ("service tier", one.service_tier),
-        ("cost", _cost(one)),
+        ("cost", cost_of_call(one.cost_usd, one.ambiguous_usd)),
         ("held before", None if one.hold_usd is None else usd(one.hold_usd)),
         ("sent", one.at),
         ("latency", latency),
@@ -241,6 +235,6 @@ def _trace_row(one: CallShape) -> tuple[object, ...]:
         None if one.response_s is None else duration(one.response_s),
         None if one.parse_s is None else duration(one.parse_s),
         _outcome(one),
-        _cost(one),
+        cost_of_call(one.cost_usd, one.ambiguous_usd),
         one.message,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from runner.cli.session import Session
-from runner.cli.shapes import CheckShape
+from runner.cli.shapes.home import CheckShape
 from runner.errors import RunnerError
 
 PYTHON_MIN = (3, 11)

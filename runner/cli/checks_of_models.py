@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from runner.cli.checks import verdict
-from runner.cli.shapes import CheckShape
+from runner.cli.shapes.home import CheckShape
 from runner.config import LOOPBACK_HOSTS, Settings
 from runner.errors import ConfigError, JobError
 from runner.jsonschema import strict_schema

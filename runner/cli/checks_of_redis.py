@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from runner.cli.checks import verdict
-from runner.cli.shapes import CheckShape
+from runner.cli.shapes.home import CheckShape
 from runner.config import Settings
 from runner.errors import RoadError
 from runner.servers.valkey import use_valkey

@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -16,9 +17,16 @@ from runner.log import begin
 
 ALWAYS = (Exit.DONE, Exit.FAILED, Exit.USAGE)
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON on stdout, for machines."
 )
+
+
+def together(*options: Decorator) -> Decorator:
+    """One decorator of several options, which stand in the help in this order."""
+    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
 
 
 def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from runner.cli.commands import Command, LazyGroup, json_option
 from runner.cli.dead_filters import dead_filter, dead_letters, filter_options
 from runner.cli.lookup import find_document, look_at
 from runner.cli.session import Session, pass_session
-from runner.cli.shapes import (
+from runner.cli.shapes.dead import (
     DeadGroupShape,
     DeadListShape,
     ExportedShape,

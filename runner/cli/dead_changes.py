@@ -6,14 +6,15 @@ from typing import Any
 import click
 
 from runner import batches
+from runner.cli.askagain import again_options, tell_price
 from runner.cli.commands import Command, json_option
 from runner.cli.confirming import confirm, yes_option
 from runner.cli.dead_filters import dead_filter, dead_letters, filter_options
 from runner.cli.idle import tell_if_idle, tell_paused
 from runner.cli.session import Session, pass_session
-from runner.cli.shapes import PurgedShape, RetriedShape
+from runner.cli.shapes.dead import PurgedShape, RetriedShape
 from runner.cli.terminal import say, say_json, talk
-from runner.cli.wording import several, usd
+from runner.cli.wording import several
 from runner.errors import UsageError
 from runner.ledger.deadletters import DeadLetter
 from runner.model import DeadReason
@@ -32,12 +33,7 @@ from runner.retention import purge as purge_texts
 )
 @click.argument("documents", nargs=-1, metavar="[DOCUMENT]...")
 @filter_options
-@click.option(
-    "--model", "models", multiple=True, help="Ask this model instead; repeated, a ladder."
-)
-@click.option("--prompt", help="Ask with this locked prompt version instead.")
-@click.option("--dry-run", is_flag=True, help="Say how many and what it would cost; queue nothing.")
-@yes_option
+@again_options
 @json_option
 @pass_session
 def retry(
@@ -62,7 +58,8 @@ def retry(
         letters = dead_letters(ledger, wanted)
         _refuse_erased(letters, documents)
         estimate = price_retry(session.settings, ledger, letters, prompt=prompt, models=models)
-        _tell_estimate(estimate)
+        _tell_matches(estimate)
+        tell_price(estimate)
         retried: list[str] = []
         if estimate.retriable and not dry_run:
             question = f"retry {several(estimate.retriable, 'document')}?"
@@ -88,18 +85,11 @@ def _refuse_erased(letters: Sequence[DeadLetter], documents: Sequence[str]) -> N
             )
 
 
-def _tell_estimate(estimate: Estimate) -> None:
+def _tell_matches(estimate: Estimate) -> None:
     match = "matches" if estimate.matched == 1 else "match"
     talk(f"{several(estimate.matched, 'dead letter')} {match}")
     if estimate.without_text:
         talk(f"{estimate.without_text:,} of them have no text (unparsable or purged) and stay dead")
-    if estimate.retriable:
-        about = "about " if estimate.sampled else ""
-        talk(
-            f"expected cost {about}{usd(estimate.expected_usd)}, at worst {usd(estimate.worst_usd)}"
-        )
-    for trouble in estimate.troubles:
-        talk(f"not priced: {trouble}")
 
 
 def _retried_shape(estimate: Estimate, retried: Sequence[str]) -> RetriedShape:
@@ -124,9 +114,8 @@ def purge(session: Session, /, *, yes: bool, as_json: bool, **filters: Any) -> N
     What was purged cannot be retried.
     """
     with session.ledger() as ledger:
-        letters = [
-            one for one in dead_letters(ledger, dead_filter(ledger, filters)) if one.has_text
-        ]
+        wanted = dead_filter(ledger, filters)
+        letters = [one for one in dead_letters(ledger, wanted) if one.has_text]
         purged = 0
         if letters:
             count = several(len(letters), "dead letter")

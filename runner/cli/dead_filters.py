@@ -1,29 +1,25 @@
 """Which dead letters a command means: the options that say so, and what they find."""
 
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from runner.cli.commands import together
 from runner.cli.lookup import find_document
 from runner.cli.session import find_batch
 from runner.cli.wording import since_us
 from runner.ledger import Ledger
 from runner.ledger.deadletters import DeadFilter, DeadLetter, list_dead
 
-_FILTERS = (
+# which dead letters are meant: their values make a `DeadFilter`
+filter_options = together(
     click.option("--batch", help="Of this batch."),
     click.option("--reason", help="With this reason, such as unparsable or attempts_exhausted."),
     click.option("--since", help="That died since then: 30m, 2h, 3d ago, or a date or time (UTC)."),
     click.option("--grep", help="With this text in the message, in any case."),
     click.option("--limit", type=click.IntRange(min=1), help="At most this many, the newest."),
 )
-
-
-def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which dead letters are meant; their values make a `DeadFilter`."""
-    return reduce(lambda made, option: option(made), reversed(_FILTERS), command)
 
 
 def dead_filter(

@@ -8,7 +8,7 @@ from runner.cli import checks, checks_of_models, checks_of_redis
 from runner.cli.commands import Command, json_option, leave
 from runner.cli.exits import Exit
 from runner.cli.session import Session, pass_session
-from runner.cli.shapes import CheckShape, DoctorShape
+from runner.cli.shapes.home import CheckShape, DoctorShape
 from runner.cli.terminal import plain, say, say_json
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from runner.cli.shapes import LimitShape
+from runner.cli.shapes.status import LimitShape
 from runner.cli.tables import Column, say_table
 from runner.cli.terminal import say
 from runner.cli.wording import duration, several

@@ -1,6 +1,6 @@
 """Finds the one document or call that a person means."""
 
-from runner.cli.shapes import DocumentShape
+from runner.cli.shapes.documents import DocumentShape
 from runner.cli.terminal import plain
 from runner.errors import NotFoundError, UsageError
 from runner.ledger import Ledger

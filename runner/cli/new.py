@@ -7,7 +7,7 @@ import click
 
 from runner.cli.commands import Command, json_option
 from runner.cli.session import Session, pass_session
-from runner.cli.shapes import NewShape
+from runner.cli.shapes.home import NewShape
 from runner.cli.terminal import say, say_json, talk
 from runner.registry import PACKAGE
 from runner.skeleton import create_job

@@ -8,6 +8,7 @@ import click
 from runner.cli.commands import Command, json_option
 from runner.cli.reported import say_report
 from runner.cli.session import Session, find_batch, pass_session
+from runner.cli.shapes.reports import ReportShape
 from runner.cli.terminal import plain, say_json, talk
 from runner.cli.wording import since_us
 from runner.errors import UsageError
@@ -73,9 +74,6 @@ def report(
         write_text(html, report_page(made))
         talk(f"{plain(str(html))} has it with plots")
     if as_json:
-        # the shapes of all commands take a tenth of the start, and people read no JSON
-        from runner.cli.shapes.reports import ReportShape  # noqa: PLC0415 - see above
-
         say_json(ReportShape.of(made))
     else:
         say_report(made)

@@ -6,7 +6,7 @@ from runner import batches
 from runner.cli.commands import Command, json_option
 from runner.cli.export import check_target, export
 from runner.cli.session import Session, find_batch, pass_session
-from runner.cli.shapes import ResultsShape
+from runner.cli.shapes.batches import ResultsShape
 from runner.cli.terminal import say_json, talk
 from runner.cli.wording import several
 from runner.errors import UsageError

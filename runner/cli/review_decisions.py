@@ -9,14 +9,15 @@ from typing import Any
 
 import click
 
+from runner.cli.askagain import again_options, tell_price
 from runner.cli.commands import Command, json_option
-from runner.cli.confirming import confirm, yes_option
+from runner.cli.confirming import confirm
 from runner.cli.idle import tell_if_idle, tell_paused
 from runner.cli.lookup import find_document
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes.review import DecidedShape, RunAgainShape
-from runner.cli.terminal import say, say_json, talk
-from runner.cli.wording import several, usd
+from runner.cli.terminal import say, say_json
+from runner.cli.wording import several
 from runner.corrections import typed_value, with_values
 from runner.errors import InputError, UsageError
 from runner.exporters import STDOUT
@@ -24,7 +25,7 @@ from runner.ledger import Ledger
 from runner.ledger.reviews import Waiting
 from runner.model import Decided
 from runner.pinned import PinnedJobs
-from runner.pricing import Estimate, price_retry
+from runner.pricing import price_retry
 from runner.reviews import Reviewer, decide_all, find_waiting, run_again
 from runner.reviews import correct as write_correction
 from runner.validate import TEXT_MAX_CHARS
@@ -218,12 +219,7 @@ def _changed(waiting: Waiting, changes: Sequence[str]) -> str:
     ),
 )
 @_documents
-@click.option(
-    "--model", "models", multiple=True, help="Ask this model instead; repeated, a ladder."
-)
-@click.option("--prompt", help="Ask with this locked prompt version instead.")
-@click.option("--dry-run", is_flag=True, help="Say what it would cost; queue nothing.")
-@yes_option
+@again_options
 @_who_options
 @json_option
 @pass_session
@@ -250,7 +246,7 @@ def again(
     with session.ledger() as ledger:
         found = _found(ledger, documents)
         estimate = price_retry(session.settings, ledger, found, prompt=prompt, models=models)
-        _tell_price(estimate)
+        tell_price(estimate)
         queued: list[str] = []
         if not dry_run:
             question = f"ask again for {several(len(found), 'document')}?"
@@ -270,10 +266,3 @@ def again(
         if queued:
             tell_paused(ledger, {one.batch_name for one in found})
             tell_if_idle(ledger)
-
-
-def _tell_price(estimate: Estimate) -> None:
-    if estimate.retriable:
-        talk(f"expected cost {usd(estimate.expected_usd)}, at worst {usd(estimate.worst_usd)}")
-    for trouble in estimate.troubles:
-        talk(f"not priced: {trouble}")

@@ -11,7 +11,7 @@ from runner.cli.session import Session, pass_session
 from runner.cli.shapes.search import HitShape, SearchShape
 from runner.cli.tables import Column, say_table
 from runner.cli.terminal import say_json, talk
-from runner.cli.wording import several, short_time, usd
+from runner.cli.wording import cost_of_call, several, short_time
 from runner.ledger import Ledger
 from runner.ledger.foundcalls import found_calls
 from runner.search.search import CATCH_UP_MAX_S, Found
@@ -82,17 +82,12 @@ def _say_hits(shapes: Sequence[HitShape], marked: Sequence[str | None]) -> None:
         [
             (
                 *(one.attempt_id or "none", one.document_id, one.batch, short_time(one.at)),
-                *(one.state, one.fault, _cost(one), one.where, words or "(a very long text)"),
+                *(one.state, one.fault, cost_of_call(one.cost_usd, one.ambiguous_usd)),
+                *(one.where, words or "(a very long text)"),
             )
             for one, words in zip(shapes, marked, strict=True)
         ],
     )
-
-
-def _cost(one: HitShape) -> str | None:
-    if one.cost_usd is not None:
-        return usd(one.cost_usd)
-    return f"up to {usd(one.ambiguous_usd)}" if one.ambiguous_usd else None
 
 
 def _tell_lag(shape: SearchShape) -> None:

@@ -10,7 +10,7 @@ from runner.cli.calls import say_calls
 from runner.cli.commands import Command, json_option
 from runner.cli.lookup import find_document, look_at
 from runner.cli.session import Session, pass_session
-from runner.cli.shapes import DocumentShape, EvidenceShape
+from runner.cli.shapes.documents import DocumentShape, EvidenceShape
 from runner.cli.terminal import lines_of, plain, say, say_json, talk
 from runner.cli.wording import usd
 from runner.files import write_text

@@ -11,8 +11,8 @@ from runner.budget import day_budget_nusd
 from runner.cli.commands import Command, json_option
 from runner.cli.limits import look_at_limits, say_limits
 from runner.cli.session import Session, find_batch, pass_session
-from runner.cli.shapes import (
-    BatchShape,
+from runner.cli.shapes.batches import BatchShape
+from runner.cli.shapes.status import (
     PausedKeyShape,
     QueueShape,
     StatusShape,

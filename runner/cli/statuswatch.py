@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from runner.cli.interrupts import Interrupts
 from runner.cli.limits import limit_note, limit_part
-from runner.cli.shapes import BatchShape, LimitShape, StatusShape, WorkerShape
+from runner.cli.shapes.batches import BatchShape
+from runner.cli.shapes.status import LimitShape, StatusShape, WorkerShape
 from runner.cli.sparkline import bar, sparkline
 from runner.cli.terminal import console, plain
 from runner.cli.wording import duration, iso, several, short_time, usd

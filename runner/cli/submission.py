@@ -2,16 +2,16 @@
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import reduce
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 
 from runner import batches
 from runner.batches import Request, Submitted
+from runner.cli.commands import together
 from runner.cli.money import Usd
 from runner.cli.session import Session
 from runner.cli.terminal import talk
@@ -26,9 +26,9 @@ from runner.pricing import refuse_unknown_prices
 
 NAMED_MAX = 3
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-_OPTIONS: tuple[Decorator, ...] = (
+# what is to be submitted: their values make an `Asked`
+submission_options = together(
     click.argument("job"),
     click.argument("inputs", nargs=-1, required=True, metavar="INPUT..."),
     click.option(
@@ -57,11 +57,6 @@ _OPTIONS: tuple[Decorator, ...] = (
         help="Ask the simulated provider on this machine: free, no key, made-up answers.",
     ),
 )
-
-
-def submission_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say what is to be submitted; their values make an `Asked`."""
-    return reduce(lambda made, option: option(made), reversed(_OPTIONS), command)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

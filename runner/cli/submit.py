@@ -9,7 +9,7 @@ from runner import batches
 from runner.batches import Submitted
 from runner.cli.commands import Command, json_option
 from runner.cli.session import Session, pass_session
-from runner.cli.shapes import SubmittedShape
+from runner.cli.shapes.batches import SubmittedShape
 from runner.cli.submission import Asked, make_plan, submission_options, tell_canary
 from runner.cli.terminal import lines_of, say, say_json, talk
 from runner.cli.wording import several

@@ -9,8 +9,8 @@ from typing import assert_never
 from runner.budget import nusd_to_usd
 from runner.cli.exits import Exit
 from runner.cli.fields import NO_GROUND
-from runner.cli.shapes import EvidenceShape
 from runner.cli.shapes.base import FieldErrorShape, in_s, in_usd
+from runner.cli.shapes.documents import EvidenceShape
 from runner.cli.shapes.trying import TriedOutcome, TryShape
 from runner.cli.terminal import lines_of, plain, say, talk
 from runner.cli.wording import duration, usd

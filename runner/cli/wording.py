@@ -27,6 +27,13 @@ def usd(amount: Decimal | None) -> str:
     return "unknown" if amount is None else format_usd(usd_to_nusd(amount))
 
 
+def cost_of_call(cost_usd: Decimal | None, ambiguous_usd: Decimal) -> str | None:
+    """What a call has cost, or may have; None while nothing is known of that."""
+    if cost_usd is not None:
+        return usd(cost_usd)
+    return f"up to {usd(ambiguous_usd)}" if ambiguous_usd else None
+
+
 def iso(us: int) -> str:
     """A time (microseconds since the epoch) as ISO 8601 in UTC, to the millisecond."""
     at = datetime.fromtimestamp(us / 1e6, UTC)

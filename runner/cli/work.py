@@ -12,7 +12,7 @@ import click
 from runner.cli.commands import Command, json_option, worker_options
 from runner.cli.interrupts import Interrupts
 from runner.cli.session import Session, pass_session
-from runner.cli.shapes import WorkShape
+from runner.cli.shapes.batches import WorkShape
 from runner.cli.terminal import say_json, talk
 from runner.cli.wording import stuck_words
 from runner.errors import UsageError

@@ -2,17 +2,16 @@
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import zstandard
 from sqlalchemy import Connection, delete, select
 
 from runner.keys import content_digest
-from runner.ledger.dialect import chunks, insert_new, many_at_a_time
+from runner.ledger.dialect import chunks, insert_many, many_at_a_time
 from runner.ledger.tables import blob, unwanted
 
 LEVEL = 1  # of short texts it leaves as little as level 3, in two thirds of the time
-MANY = 32  # texts are worth more than one thread
 TEXT_MAX_BYTES = 64 * 1024 * 1024
 REMOVAL = "remove blobs"  # what is done one at a time, and not while others store
 
@@ -33,8 +32,7 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return decompressor
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(NamedTuple):  # made a million times in a row: thrice as fast as a frozen dataclass
     """A content as it is stored."""
 
     digest: bytes  # SHA-256 of the content
@@ -43,16 +41,10 @@ class Packed:
 
 
 def pack(contents: Sequence[bytes]) -> list[Packed]:
-    """Compress contents, many of them in several threads."""
-    compressor = _compressor()
-    if len(contents) < MANY:
-        packed = [compressor.compress(content) for content in contents]
-    else:
-        segments = compressor.multi_compress_to_buffer(list(contents), threads=-1)
-        packed = [segments[place].tobytes() for place in range(len(segments))]
+    """Compress contents, in this thread: other threads of the process go on meanwhile."""
+    compress = _compressor().compress
     return [
-        Packed(content_digest(content), len(content), zstd)
-        for content, zstd in zip(contents, packed, strict=True)
+        Packed(content_digest(content), len(content), compress(content)) for content in contents
     ]
 
 
@@ -65,12 +57,13 @@ def store_packed(connection: Connection, packed: Iterable[Packed]) -> None:
     """Store each of these that is not stored yet; none of them is to be dropped any more."""
     by_digest = {one.digest: one for one in packed}
     _want_again(connection, by_digest)
-    insert_new(
+    insert_many(
         connection,
         blob,
+        ("digest", "size_bytes", "zstd"),
         [
-            {"digest": one.digest, "size_bytes": one.size_bytes, "zstd": one.zstd}
-            for _, one in sorted(by_digest.items())  # one order: no deadlocks
+            (digest, one.size_bytes, one.zstd)
+            for digest, one in sorted(by_digest.items())  # one order: no deadlocks
         ],
     )
 

@@ -5,6 +5,8 @@ import random
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,14 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from runner.errors import LedgerError
 from runner.ledger.dialect import one_at_a_time
 from runner.ledger.tables import meta
+from runner.ledger.waiters import waiting
 
 BUSY_TIMEOUT_MS = 30_000
 # 32 MB of log are copied into the file together: with the 4 MB of SQLite, pages that a submission
 # dirties at random are written several times over.
 CHECKPOINT_PAGES = 8_000
 BUSY_PAUSES_S = (0.001, 0.004)
+LARGE_CACHE_KB = 16_000
 SCHEMA_VERSION = "0006"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -113,11 +117,25 @@ def execute_fairly(raw: sqlite3.Connection, statement: str, *, give_up_s: float)
     It tries no longer than `give_up_s`, and once when something else than a lock is in the way.
     """
     raw.execute("PRAGMA busy_timeout = 0")
-    until_s = time.monotonic() + give_up_s
-    while "locked" in (trouble := _try(raw, statement)) and time.monotonic() < until_s:
-        time.sleep(random.uniform(*BUSY_PAUSES_S))  # noqa: S311 - so that no two keep step
+    trouble = _try(raw, statement)
+    if "locked" in trouble:
+        with waiting(_file_of(raw)):
+            trouble = _try_again(raw, statement, until_s=time.monotonic() + give_up_s)
     raw.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     return not trouble
+
+
+def _try_again(raw: sqlite3.Connection, statement: str, *, until_s: float) -> str:
+    trouble = "locked"
+    while "locked" in trouble and time.monotonic() < until_s:
+        time.sleep(random.uniform(*BUSY_PAUSES_S))  # noqa: S311 - so that no two keep step
+        trouble = _try(raw, statement)
+    return trouble
+
+
+def _file_of(raw: sqlite3.Connection) -> Path:
+    [(file,)] = raw.execute("SELECT file FROM pragma_database_list WHERE name = 'main'")
+    return Path(file)
 
 
 def _try(raw: sqlite3.Connection, statement: str) -> str:
@@ -127,6 +145,19 @@ def _try(raw: sqlite3.Connection, statement: str) -> str:
     except sqlite3.Error as error:
         return str(error) or type(error).__name__
     return ""
+
+
+@contextmanager
+def large_cache(connection: Connection) -> Iterator[None]:
+    """Until this ends, a connection to SQLite holds more pages; what it writes is as durable."""
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, sqlite3.Connection)
+    [(before,)] = raw.execute("PRAGMA cache_size")
+    raw.execute(f"PRAGMA cache_size = -{LARGE_CACHE_KB}")
+    try:
+        yield
+    finally:
+        raw.execute(f"PRAGMA cache_size = {before}")
 
 
 def reading_engine(engine: Engine) -> Engine:

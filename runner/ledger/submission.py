@@ -4,16 +4,16 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from runner.canary import Canary
 from runner.errors import UsageError
-from runner.keys import document_id, new_id
+from runner.keys import document_ids, new_id
 from runner.ledger import blobs
 from runner.ledger.blobs import Packed, pack
-from runner.ledger.dialect import insert_new, one_at_a_time
+from runner.ledger.dialect import insert_many, one_at_a_time, one_of
 from runner.ledger.events import note_documents
 from runner.ledger.money import budget_scope, set_limit
 from runner.ledger.secondreads import SecondPin, written_second_pin
@@ -173,8 +173,7 @@ def set_budget(connection: Connection, batch_id: str, limit_nusd: int) -> None:
     set_limit(connection, budget_scope(batch_id), limit_nusd)
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(NamedTuple):
     """An input under the id of its document, its text packed: all that needs no ledger."""
 
     document_id: str
@@ -186,12 +185,13 @@ class Named:
 def name_documents(batch_id: str, texts: Sequence[SourceText]) -> list[Named]:
     """Prepare one chunk of inputs for `add_documents`."""
     packed = iter(pack([text.text.encode() for text in texts if text.text is not None]))
+    document_id = document_ids(batch_id)
     return [
         Named(
-            document_id=document_id(batch_id=batch_id, content=text.content),
-            source=text.source,
-            text=None if text.text is None else next(packed),
-            error=text.error,
+            document_id(text.content),
+            text.source,
+            None if text.text is None else next(packed),
+            text.error,
         )
         for text in texts
     ]
@@ -224,30 +224,21 @@ def add_documents(
     if not cancelled:
         unread = [id_ for id_, reason in known.items() if reason == DeadReason.UNPARSABLE]
         _take_up(connection, [by_id[id_] for id_ in unread], canary=canary, now_us=now_us)
-    insert_new(
+    unparsable = _insert_documents(
         connection,
-        document,
-        [
-            _document_row(
-                one,
-                batch_id=batch_id,
-                position=first_position + offset,
-                cancelled=cancelled,
-                canary=canary,
-                now_us=now_us,
-            )
-            for offset, one in enumerate(new)
-        ],
+        list(enumerate(new, start=first_position)),
+        batch_id=batch_id,
+        cancelled=cancelled,
+        canary=canary,
+        now_us=now_us,
     )
-    insert_new(
+    insert_many(
         connection,
         source,
-        [
-            {"batch_id": batch_id, "document_id": one.document_id, "name": one.source}
-            for one in inputs
-        ],
+        ("document_id", "name"),
+        [(one.document_id, one.source) for one in inputs],
+        shared={"batch_id": batch_id},
     )
-    unparsable = sum(one.text is None for one in new)
     if unparsable:
         key = TallyKey.at(now_us, batch_id=batch_id, prompt_id="", model="")
         count_in(connection, {key: More(Tally(Counter({Count.DEAD: unparsable})))})
@@ -260,7 +251,8 @@ def add_documents(
 
 def _reasons(connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
     """The documents of these ids that there are, and why each ended, if it did."""
-    query = select(document.c.id, document.c.reason).where(document.c.id.in_(ids))
+    wanted = one_of(connection, document.c.id, ids)
+    query = select(document.c.id, document.c.reason).where(wanted)
     return {row.id: row.reason for row in connection.execute(query)}
 
 
@@ -317,33 +309,50 @@ def _pins(canary: Canary | None, text: Packed | None) -> dict[str, str | None]:
     }
 
 
-def _document_row(
-    one: Named,
+def _insert_documents(
+    connection: Connection,
+    placed: Sequence[tuple[int, Named]],
     *,
     batch_id: str,
-    position: int,
     cancelled: bool,
     canary: Canary | None,
     now_us: int,
-) -> dict[str, Any]:
-    text = one.text
-    state = DocumentState.CANCELLED if cancelled else DocumentState.QUEUED
-    return {
-        "id": one.document_id,
-        "batch_id": batch_id,
-        "position": position,
-        "text_digest": None if text is None else text.digest,
-        "text_bytes": 0 if text is None else text.size_bytes,
-        "state": DocumentState.DEAD if text is None else state,
-        "due_us": now_us,
-        "reason": DeadReason.UNPARSABLE if text is None else None,
-        "message": one.error,
-        "signature": f"{DeadReason.UNPARSABLE}: {one.error}"[:160] if text is None else None,
-        "created_us": now_us,
-        "queued_us": now_us,
-        "finished_us": now_us if text is None or cancelled else None,
-        **_pins(canary, text),
-    }
+) -> int:
+    """Insert new documents at their positions; how many of them are unparsable."""
+    shared = {"batch_id": batch_id, "due_us": now_us, "created_us": now_us, "queued_us": now_us}
+    ended = {"finished_us": now_us}
+    waits = {"state": DocumentState.QUEUED}
+    read = [
+        (one.document_id, place, one.text.digest, one.text.size_bytes)
+        for place, one in placed
+        if one.text is not None
+    ]
+    pins = [
+        tuple(_pins(canary, one.text).values())
+        for _, one in placed
+        if canary is not None and one.text is not None
+    ]
+    insert_many(
+        connection,
+        document,
+        ("id", "position", "text_digest", "text_bytes", *_pins(canary, None)),
+        [row + pinned for row, pinned in zip(read, pins, strict=True)] if pins else read,
+        shared=shared | ({"state": DocumentState.CANCELLED} | ended if cancelled else waits),
+    )
+    unread = [
+        (one.document_id, place, one.error, f"{DeadReason.UNPARSABLE}: {one.error}"[:160])
+        for place, one in placed
+        if one.text is None
+    ]
+    dead = {"state": DocumentState.DEAD, "reason": DeadReason.UNPARSABLE, "text_bytes": 0}
+    insert_many(
+        connection,
+        document,
+        ("id", "position", "message", "signature"),
+        unread,
+        shared=shared | ended | dead,
+    )
+    return len(unread)
 
 
 def document_count(connection: Connection, batch_id: str) -> int:

@@ -5,16 +5,14 @@ The day is that of the call's claim, as it is for money; what ends without a cal
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection
 
+from runner.ledger.ends import Finish, Settlement
 from runner.ledger.tallies import FAULT, FAULTS_OF_ANSWERS, Count, More, Tally, TallyKey, count_in
 from runner.model import Again, AttemptState, DocumentState, Done, Unconfirmed
 from runner.spans import Step
-
-if TYPE_CHECKING:
-    from runner.ledger.outcomes import Finish, Settlement
 
 _ENDS = {
     DocumentState.DONE: Count.DONE,
@@ -34,7 +32,7 @@ REPAIRED_FLAG = "repaired"
 
 def count_ends(
     connection: Connection,
-    ends: Sequence["Finish"],
+    ends: Sequence[Finish],
     *,
     states: Mapping[str, DocumentState],
     rows: Mapping[str, Any],
@@ -68,7 +66,7 @@ def count_ends(
     count_in(connection, more)
 
 
-def _count_call(tally: Tally, one: "Finish", settlement: "Settlement", call: Any) -> None:
+def _count_call(tally: Tally, one: Finish, settlement: Settlement, call: Any) -> None:
     counts = tally.counts
     fault = None if isinstance(one.outcome, Done | Unconfirmed) else one.outcome.failure.fault
     if fault is not None:
@@ -96,7 +94,7 @@ def _count_call(tally: Tally, one: "Finish", settlement: "Settlement", call: Any
         tally.add_span(step, span_us)
 
 
-def _count_document(more: More, one: "Finish", ended: Count) -> None:
+def _count_document(more: More, one: Finish, ended: Count) -> None:
     more.tally.counts[ended] += 1
     if isinstance(one.outcome, Done) and ended is Count.DONE:
         more.tally.counts[Count.REPAIRED] += REPAIRED_FLAG in one.outcome.flags

@@ -150,6 +150,9 @@ def _finished(begun: Iterable[SourceText | FileUnderway]) -> Iterator[SourceText
     """Each source in its place; while one is waited for, the next is being parsed already."""
     underway: deque[SourceText | FileUnderway] = deque()
     for one in begun:
+        if not underway and isinstance(one, SourceText):
+            yield one
+            continue
         underway.append(one)
         while underway and (isinstance(underway[0], SourceText) or len(underway) >= FILES_UNDERWAY):
             yield _finish(underway.popleft())

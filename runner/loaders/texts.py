@@ -60,19 +60,25 @@ def usable(text: str) -> str:
     Raises UnparsableError when it is empty or blank, over TEXT_MAX_BYTES of UTF-8, or holds what
     no database stores (NUL, half of a surrogate pair).
     """
-    if not text.strip():
+    usable_utf8(text)
+    return text
+
+
+def usable_utf8(text: str) -> bytes:
+    """The UTF-8 of a text of which a document can be made. Raises UnparsableError as `usable`."""
+    if not text or text.isspace():
         raise UnparsableError("empty: there is no text in it")
     if "\0" in text:
         raise UnparsableError("the text holds a NUL character")
     try:
-        size_bytes = len(text.encode())
+        content = text.encode()
     except UnicodeEncodeError as error:
         raise UnparsableError(
             f"the text holds half of a surrogate pair at character {error.start}"
         ) from error
-    if size_bytes > TEXT_MAX_BYTES:
+    if len(content) > TEXT_MAX_BYTES:
         raise UnparsableError(over_cap("its text", TEXT_MAX_BYTES))
-    return text
+    return content
 
 
 def over_cap(what: str, cap_bytes: int) -> str:

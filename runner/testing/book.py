@@ -27,9 +27,6 @@ class Tokens:
     reasoning: int = 0
 
 
-NO_TOKENS = Tokens()
-
-
 @dataclass(frozen=True, slots=True)
 class Prices:
     """What a call is billed at, as whole numbers: nano-dollars a token are `rate / divisor`."""

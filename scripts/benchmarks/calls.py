@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from runner.keys import content_digest, document_id, new_id
+from runner.keys import content_digest, document_ids, new_id
 from runner.ledger import Ledger, blobs
 from runner.ledger.dialect import insert_new
 from runner.ledger.money import budget_scope, move_money
@@ -87,7 +87,7 @@ def _rows(
     number: int, made: GeneratedDocument, batch_id: str, rng: random.Random
 ) -> dict[str, dict[str, Any]]:
     at_us = START_US + number * GAP_US
-    id_ = document_id(batch_id=batch_id, content=made.text.encode())
+    id_ = document_ids(batch_id)(made.text.encode())
     attempt_id = new_id("a", clock_s=lambda: at_us / 1e6, rng=rng)
     failed = rng.randrange(100) < FAILED_PERCENT
     message = f'total: Input should be a valid decimal; got "{rng.randrange(10**6)},-"'

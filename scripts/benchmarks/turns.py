@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from runner.keys import Ticket, new_id
 from runner.ledger import Ledger
+from runner.ledger.answers import Answer, store_answers
+from runner.ledger.ends import Finish, Settlement
 from runner.ledger.feeding import Feed, feed
 from runner.ledger.gate import Claim, claim
-from runner.ledger.outcomes import Answer, Finish, Settlement, finish, store_answers
+from runner.ledger.outcomes import finish
 from runner.ledger.work import Work, load
 from runner.ledger.workers import WorkerRow, register, take_lead
 from runner.model import AttemptState, Done, RawAnswer, Usage

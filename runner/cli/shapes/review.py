@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Self
 
-from runner.cli.shapes import CallShape, EvidenceShape
 from runner.cli.shapes.base import FieldErrorShape, Shape
+from runner.cli.shapes.calls import CallShape
+from runner.cli.shapes.documents import EvidenceShape
 from runner.cli.wording import iso
 from runner.errorrates import ErrorRate, StratumRate
 from runner.evals.statistics import Interval

@@ -3,8 +3,8 @@
 from decimal import Decimal
 from typing import Any, Literal
 
-from runner.cli.shapes import EvidenceShape
 from runner.cli.shapes.base import FieldErrorShape, Shape
+from runner.cli.shapes.documents import EvidenceShape
 
 TriedOutcome = Literal["done", "review", "dead", "again", "refused", "stopped"]
 
