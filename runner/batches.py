@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from runner.budget import PriceList, nusd_to_usd, usd_to_nusd
+from runner.budget import nusd_to_usd, usd_to_nusd
 from runner.config import ModelSettings, Settings
 from runner.errors import JobError, NotFoundError, UsageError
 from runner.exporters import ResultError, ResultLine
@@ -33,6 +33,7 @@ from runner.ledger.submission import (
 from runner.model import DeadReason, DocumentState, History, SourceText
 from runner.pinned import Pinned, PinnedJobs
 from runner.prepare import prepare
+from runner.prices import PriceList
 
 CHUNK = 500
 CHUNK_MAX_BYTES = 4_000_000  # files and texts: a submitter holds a few chunks in memory

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from runner.ledger import Ledger
 from runner.ledger.lanes import all_lanes, note_lanes, write_use
-from runner.limiter import CALENDAR_ERRORS, Calendar, LaneUse, Limiter
+from runner.limiter import CALENDAR_ERRORS, Calendar, Limiter, use_of
 
 LOOK_EVERY_S = 2.0
 
@@ -54,7 +54,7 @@ class LimitWatch:
         seen: dict[str, str] = {}
         for row in rows:
             try:
-                use = LaneUse.of(await self._calendar.read(row.lane_id))
+                use = use_of(await self._calendar.read(row.lane_id))
             except CALENDAR_ERRORS:
                 return  # what stands there grows old, and says so
             if use is not None and use.is_in_use:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from runner.budget import PriceList, day_budget_nusd
+from runner.budget import day_budget_nusd
 from runner.completion import Reading, read_answer
 from runner.config import Settings
 from runner.crashpoints import Point, reach
@@ -44,6 +44,7 @@ from runner.model import (
 from runner.pacing import Paced, Pacer
 from runner.pinned import PinnedJobs
 from runner.prepare import Prepared, prepare
+from runner.prices import PriceList
 from runner.provider import Provider
 from runner.retry import signature
 from runner.suspect import Suspect

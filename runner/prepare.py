@@ -7,11 +7,12 @@ from functools import lru_cache
 
 from pydantic_core import to_json
 
-from runner.budget import PriceList, cost_nusd, hold_nusd
+from runner.budget import cost_nusd, hold_nusd
 from runner.config import Settings
 from runner.meter import first_output_tokens
 from runner.model import FieldError, History, Usage
 from runner.pinned import Pinned
+from runner.prices import PriceList
 from runner.prompts import render
 from runner.request import build_body
 from runner.tokens import bound, estimate, knows

@@ -7,12 +7,13 @@ from decimal import Decimal
 from typing import Protocol
 
 from runner import batches
-from runner.budget import PriceList, nusd_to_usd, usd_to_nusd
+from runner.budget import nusd_to_usd, usd_to_nusd
 from runner.config import Settings
 from runner.errors import ConfigError, JobError, UsageError
 from runner.ledger import Ledger
 from runner.ledger.calls import view_document
 from runner.pinned import Pinned, PinnedJobs
+from runner.prices import PriceList
 
 SAMPLE_MAX = 100  # texts of a batch that are priced exactly; more are priced by their bytes
 

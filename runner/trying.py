@@ -5,7 +5,6 @@ import os
 import random
 from dataclasses import dataclass
 
-from runner.budget import PriceList
 from runner.config import Settings
 from runner.crashpoints import arm
 from runner.endpoints import Endpoints
@@ -21,6 +20,7 @@ from runner.model import SourceText
 from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
 from runner.pipeline import Pipeline, Tools
+from runner.prices import PriceList
 from runner.stream import Stream
 from runner.suspect import Suspect
 from runner.turns.turn import Ended

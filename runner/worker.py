@@ -15,7 +15,6 @@ from typing import Any
 from arq.worker import Worker
 
 from runner.alerts import Alerts
-from runner.budget import PriceList
 from runner.config import Settings
 from runner.crashpoints import Point, arm, reach
 from runner.endpoints import Endpoints
@@ -37,6 +36,7 @@ from runner.outages import Outages
 from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
 from runner.pipeline import Pipeline, Tools
+from runner.prices import PriceList
 from runner.pulse import beating
 from runner.queue import ROAD_ERRORS, Road
 from runner.search.keeper import SearchKeeper

@@ -8,7 +8,8 @@ from typing import Any
 from runner.config import ModelSettings, Settings
 from runner.keys import new_id
 from runner.lanes import Lane, Lanes
-from runner.limiter import Calendar, Ended, Ending, Grant, LaneUse, Limiter, Outage, Postponed
+from runner.laneuse import LaneUse
+from runner.limiter import Calendar, Ended, Ending, Grant, Limiter, Outage, Postponed, use_of
 from runner.limiter.calendar import Question, Reply, Written
 from tests.ledgers import START_US
 from tests.virtual_time import in_patient_time, now_s, outside
@@ -92,7 +93,7 @@ class Fleet:
 
     async def read_use(self) -> LaneUse | None:
         """What the calendar says of the lane."""
-        return LaneUse.of(await self.calendars[0].read(self.lane.id))
+        return use_of(await self.calendars[0].read(self.lane.id))
 
     async def use(self) -> LaneUse:
         """The lane's use, once everybody's reports are in."""

@@ -20,6 +20,9 @@ from tests.ledgers import Lease, World, open_world
 
 INVALID = Dead("schema_invalid", Failure(Fault.SCHEMA_INVALID, 'total: not a decimal; got "abc"'))
 
+CATCH_UP_S = 60.0  # however busy the machine is
+SEARCH = ("calls", "search", "--catch-up-s", f"{CATCH_UP_S}")
+
 
 class Calls(World):
     """A world whose calls say something."""
@@ -84,7 +87,9 @@ class Calls(World):
 
     def find(self, words: str, **wanted: Any) -> Found:
         """Search as the command does."""
-        return search(self.ledger, self.home, words, CallFilter(**wanted))
+        return search(
+            self.ledger, self.home, words, CallFilter(**wanted), catch_up_max_s=CATCH_UP_S
+        )
 
     def ids(self, words: str, **wanted: Any) -> list[str | None]:
         """Attempt ids, newest first."""

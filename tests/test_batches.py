@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from runner.batches import Forecast, Request, forecast, plan
-from runner.budget import PriceList
 from runner.config import ModelSettings, Settings
 from runner.errors import UsageError
 from runner.pinned import PinnedJobs
+from runner.prices import PriceList
 from tests.jobfolders import make_job
 
 TEXTS = ("Total: 5", "Total: 6", None)

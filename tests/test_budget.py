@@ -11,18 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.budget import (
-    Price,
-    PriceList,
-    cost_nusd,
-    format_usd,
-    hold_nusd,
-    nusd_to_usd,
-    usd_to_nusd,
-)
+from runner.budget import Price, cost_nusd, format_usd, hold_nusd, nusd_to_usd, usd_to_nusd
 from runner.config import ModelSettings, Settings
 from runner.errors import ConfigError
 from runner.model import Usage
+from runner.prices import PriceList
 
 WHEN = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from runner.cli.shapes.calls import CallDetailShape
 from runner.cli.shapes.search import HitShape, SearchShape
 from runner.ledger.ends import Settlement
 from runner.model import Again, AttemptState, Charge, Done, Failure, Fault
-from tests.call_history import INVALID, Calls, completion, open_calls
+from tests.call_history import INVALID, SEARCH, Calls, completion, open_calls
 from tests.ledgers import COST_NUSD, HOLD_NUSD, POSTGRES_URL, Lease
 
 pytestmark = pytest.mark.skipif(
@@ -174,7 +174,7 @@ def test_show_tells_what_was_read_from_the_answer_or_why_it_gave_no_record(
 def test_search_prints_closed_shapes_and_marks_hits(
     world: Calls, history: dict[str, Lease]
 ) -> None:
-    printed = world.json("calls", "search", "acme", "--batch", "b")
+    printed = world.json(*SEARCH, "acme", "--batch", "b")
     assert list(printed) == list(SearchShape.model_fields)
     (hit,) = printed["calls"]
     assert list(hit) == list(HitShape.model_fields)
@@ -182,25 +182,37 @@ def test_search_prints_closed_shapes_and_marks_hits(
     assert (hit["attempt_id"], hit["document_id"]) == (good.attempt_id, good.ticket.document_id)
     assert (hit["batch"], hit["state"], hit["cost_usd"]) == ("b", "done", COST_NUSD / 1e9)
     assert [hit["snippet"][start:end] for start, end in hit["marks"]] == ["Acme"]
-    assert (printed["behind"], printed["read_back_to"]) == (0, None)
+    assert (printed["behind"], printed["complete"], printed["read_back_to"]) == (0, True, None)
 
 
 def test_search_for_people_is_a_table_that_a_terminal_only_shows(
     world: Calls, history: dict[str, Lease]
 ) -> None:
-    ended = world.command("calls", "search", "invoice")
+    ended = world.command(*SEARCH, "invoice")
     assert "[Invoice] of Acme" in ended.out
     assert "\x1b" not in ended.out
-    dropped = world.command("calls", "search", "connection lost", "--error", "any")
+    dropped = world.command(*SEARCH, "connection lost", "--error", "any")
     assert "up to 0.000001 USD" in dropped.out
-    none = world.command("calls", "search", "zzyzx")
+    none = world.command(*SEARCH, "zzyzx")
     assert (none.code, none.out, none.err) == (0, "", "no call has these words\n")
+
+
+def test_a_search_that_had_no_time_for_all_that_is_new_says_what_is_missing(world: Calls) -> None:
+    for number in range(51):
+        world.says(f"Invoice {number}", {})
+    behind = world.command("calls", "search", "invoice", "--catch-up-s", "0", "--limit", "1")
+    assert "the index is 1 call behind" in behind.err
+    assert "--catch-up-s 60" in behind.err
+    nearly = world.command("calls", "search", "invoice", "--catch-up-s", "0", "--limit", "1")
+    assert "the index is a few ends of calls or names behind" in nearly.err
+    whole = world.command(*SEARCH, "invoice", "--limit", "1")
+    assert whole.err == ""
 
 
 @pytest.mark.parametrize("words", ['"open', "--", "a*", "*"])
 def test_words_that_cannot_be_searched_for_end_with_2(
     world: Calls, history: dict[str, Lease], words: str
 ) -> None:
-    ended = world.command("calls", "search", "--", words)
+    ended = world.command(*SEARCH, "--", words)
     assert (ended.code, ended.out) == (Exit.USAGE, "")
     assert ended.err.startswith("error: ")

@@ -16,7 +16,7 @@ from runner.ledger.erasing import sharers
 from runner.ledger.pruning import Age
 from runner.ledger.tables import batch, eval_result, eval_run, event, key_pause, review
 from runner.model import Dead, Failure, Fault
-from tests.call_history import INVALID, Calls, completion, open_calls
+from tests.call_history import INVALID, SEARCH, Calls, completion, open_calls
 from tests.ledgers import COST_NUSD, POSTGRES_URL, REVIEW
 from tests.roads import Road
 
@@ -67,7 +67,7 @@ def test_after_an_erasure_no_file_of_the_home_has_a_byte_of_the_text(
     out = str(tmp_path / "out.jsonl")
     run = ("run", "invoice", str(path), "--batch", "june", "--out", out)
     assert road.call(*run).returncode in (0, 3)
-    hits = road.json("calls", "search", CANARY)["calls"]
+    hits = road.json(*SEARCH, CANARY)["calls"]
     assert hits
     document_id = hits[0]["document_id"]
     with road.ledger() as ledger, ledger.snapshot() as connection:
@@ -84,8 +84,8 @@ def test_after_an_erasure_no_file_of_the_home_has_a_byte_of_the_text(
     erased = road.json("erase", document_id, "--names-too", "--yes")
     assert erased["erased"] == 1
     assert files_with(road.home, *needles) == []
-    assert road.json("calls", "search", CANARY)["calls"] == []
-    assert road.json("calls", "search", "invoice")["calls"]
+    assert road.json(*SEARCH, CANARY)["calls"] == []
+    assert road.json(*SEARCH, "invoice")["calls"]
     assert files_with(road.home, *needles) == []
     assert road.json("audit")["balanced"] is True
 

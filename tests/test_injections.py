@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from runner.budget import PriceList
 from runner.config import Settings
 from runner.model import Failure, Fault, History
 from runner.pinned import PinnedJobs
 from runner.prepare import prepare
+from runner.prices import PriceList
 from runner.registry import load_job
 from runner.validate import Validated, validate
 

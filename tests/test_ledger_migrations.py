@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import Inspector, create_engine, inspect, text
 
 from runner.errors import LedgerError
 from runner.ledger import Ledger
 from runner.ledger.engine import open_engine, sqlite_url
-from runner.ledger.tables import metadata
+from runner.ledger.tables import WHERE, metadata
 from tests.ledgers import ledger_url
 
 
@@ -23,7 +23,32 @@ def test_migrating_an_empty_database_gives_exactly_the_tables_of_the_code(tmp_pa
         with engine.connect() as connection:
             context = MigrationContext.configure(connection, opts={"compare_type": True})
             assert compare_metadata(context, metadata) == []
+            found = _conditions_of_indexes(inspect(connection))
         engine.dispose()
+    assert found == {
+        index.name: index.info[WHERE].lower()
+        for table in metadata.sorted_tables
+        for index in table.indexes
+        if WHERE in index.info
+    }
+
+
+def _conditions_of_indexes(inspector: Inspector) -> dict[str | None, str]:
+    """What partial indexes are of, by name, in the words of PostgreSQL."""
+    options = {
+        index["name"]: index.get("dialect_options", {})
+        for table in metadata.tables
+        for index in inspector.get_indexes(table)
+    }
+    wheres = {
+        name: some.get("sqlite_where", some.get("postgresql_where"))
+        for name, some in options.items()
+    }
+    return {
+        name: f"{where}".lower().strip("()").replace("is 0", "is false").replace("is 1", "is true")
+        for name, where in wheres.items()
+        if where is not None
+    }
 
 
 def test_opening_again_changes_nothing_and_gives_the_same_id(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from runner.limiter import CUT_OFF, Ended, Ending, LaneUse
+from runner.laneuse import LaneUse
+from runner.limiter import CUT_OFF, Ended, Ending
 from runner.limiter.calendar import PROBE_US
 from runner.servers.valkey import use_valkey
 from tests.calendars import Fleet, play

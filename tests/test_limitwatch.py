@@ -11,8 +11,9 @@ from runner.cli.limits import look_at_limits
 from runner.config import ModelSettings, Settings
 from runner.keys import new_id
 from runner.lanes import Lane, Lanes
+from runner.laneuse import LaneUse
 from runner.ledger.lanes import all_lanes, note_lanes, write_use
-from runner.limiter import Calendar, Ended, Ending, LaneUse, Limiter, Postponed
+from runner.limiter import Calendar, Ended, Ending, Limiter, Postponed
 from runner.limitwatch import LimitWatch
 from runner.servers.valkey import use_valkey
 from tests.command_lines import Ended as Printed

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from runner.budget import PriceList
 from runner.config import ModelSettings, Settings
 from runner.keys import Ticket
 from runner.lanes import Lanes
@@ -33,6 +32,7 @@ from runner.outages import Outages
 from runner.pacing import Pacer
 from runner.pinned import PinnedJobs
 from runner.pipeline import Pipeline, Tools
+from runner.prices import PriceList
 from runner.provider import Provider
 from runner.servers.valkey import use_valkey
 from runner.suspect import Suspect

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from runner.budget import PriceList, ceiling_nusd
+from runner.budget import ceiling_nusd
 from runner.config import BudgetSettings, ModelSettings, Settings
 from runner.errors import ConfigError, RoadError
 from runner.keys import Ticket
@@ -47,6 +47,7 @@ from runner.pacing import Paced, Pacer
 from runner.pinned import PinnedJobs
 from runner.pipeline import Pipeline, Tools
 from runner.prepare import prepare
+from runner.prices import PriceList
 from runner.provider import Provider
 from runner.suspect import Suspect
 from runner.turns.turn import Ended

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.budget import PriceList, usd_to_nusd
+from runner.budget import usd_to_nusd
 from runner.config import ModelSettings, Settings
 from runner.model import FieldError, History
 from runner.pinned import Pinned, PinnedJobs
 from runner.prepare import Prepared, prepare
+from runner.prices import PriceList
 from tests.jobfolders import make_job
 
 PRICED = ModelSettings(input_usd_per_mtok=1, output_usd_per_mtok=10)

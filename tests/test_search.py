@@ -343,8 +343,20 @@ def test_a_search_says_how_far_its_index_is_behind(world: Calls) -> None:
     for number in range(60):
         world.says(f"number {number}", {})
     found = search(world.ledger, world.home, "number", CallFilter(limit=100), catch_up_max_s=0.0)
-    assert (len(found.hits), found.behind) == (50, 10)
+    assert (len(found.hits), found.behind, found.is_complete) == (50, 10, False)
     assert len(world.ids("number", limit=100)) == 60
+
+
+@needs_index
+def test_a_search_beside_one_who_holds_the_index_answers_from_what_is_in_it(world: Calls) -> None:
+    world.says("Invoice of Acme", {})
+    assert len(world.ids("acme")) == 1
+    world.says("Another of Acme", {})
+    store = open_store(world.home)
+    with store.writing():
+        found = search(world.ledger, world.home, "acme", CallFilter(), catch_up_max_s=0.05)
+    store.close()
+    assert (len(found.hits), found.behind, found.is_complete) == (1, 1, False)
 
 
 @needs_index

@@ -2,10 +2,10 @@
 
 import pytest
 
-from runner.budget import PriceList
 from runner.completion import Reading
 from runner.config import ModelSettings, Settings
 from runner.model import AttemptState, Completion, Failure, Fault, RawAnswer, Unanswered, Usage
+from runner.prices import PriceList
 from runner.settling import Settled, settle
 
 HOLD_NUSD = 9_000

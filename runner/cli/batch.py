@@ -9,10 +9,10 @@ from runner.budget import nusd_to_usd
 from runner.cli.commands import Command, LazyGroup, json_option
 from runner.cli.confirming import confirm, yes_option
 from runner.cli.idle import tell_if_idle
+from runner.cli.money import Usd
 from runner.cli.session import Session, find_batch, pass_session
 from runner.cli.shapes.batches import BatchChangedShape, BatchListShape
 from runner.cli.status import look_at_batches, say_batches
-from runner.cli.submission import Usd
 from runner.cli.terminal import say, say_json, talk
 from runner.cli.wording import several, usd
 from runner.ledger import Ledger

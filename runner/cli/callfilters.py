@@ -8,8 +8,8 @@ import click
 from runner.budget import usd_to_nusd
 from runner.cli.commands import together
 from runner.cli.lookup import find_document
+from runner.cli.money import Usd
 from runner.cli.session import find_batch
-from runner.cli.submission import Usd
 from runner.cli.wording import since_us
 from runner.errors import UsageError
 from runner.ledger import Ledger

@@ -8,12 +8,12 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
-from runner.budget import PriceList
 from runner.cli.checks import verdict
 from runner.cli.shapes.home import CheckShape
 from runner.config import LOOPBACK_HOSTS, Settings
 from runner.errors import ConfigError, JobError
 from runner.jsonschema import strict_schema
+from runner.prices import PriceList
 from runner.promptlock import verify_lock
 from runner.provider import OpenAIProvider
 from runner.registry import job_names, load_job

@@ -11,10 +11,10 @@ from runner.cli.commands import Command, json_option, leave
 from runner.cli.evaluated import say_report
 from runner.cli.exits import Exit
 from runner.cli.interrupts import stop_on_eof
+from runner.cli.money import Usd
 from runner.cli.opening import open_again
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes.evals import EvalShape
-from runner.cli.submission import Usd
 from runner.cli.summary import Told, tell_ending
 from runner.cli.terminal import plain, say_json, talk
 from runner.cli.watch import Ending, ReadAlready

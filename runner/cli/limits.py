@@ -8,8 +8,8 @@ from runner.cli.shapes.status import LimitShape
 from runner.cli.tables import Column, say_table
 from runner.cli.terminal import say
 from runner.cli.wording import duration, several
+from runner.laneuse import LaneUse
 from runner.ledger.lanes import all_lanes
-from runner.limiter.use import LaneUse
 
 RECENT_US = 3_600_000_000
 OLD_S = 10.0  # the leader looks every two seconds; what is older is of the past

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from runner import batches
-from runner.budget import PriceList
 from runner.cli.commands import Command, json_option, leave, worker_options
 from runner.cli.exits import Exit
 from runner.cli.export import check_target, export
@@ -29,6 +28,7 @@ from runner.cli.working import EXIT_OF, MAX_WAIT_S, Workers, interrupts_told, wo
 from runner.errors import UsageError
 from runner.exporters import STDOUT
 from runner.keys import content_digest
+from runner.prices import PriceList
 
 
 @click.command(

@@ -14,7 +14,7 @@ from runner.cli.terminal import say_json, talk
 from runner.cli.wording import cost_of_call, several, short_time
 from runner.ledger import Ledger
 from runner.ledger.foundcalls import found_calls
-from runner.search.search import Found
+from runner.search.search import CATCH_UP_MAX_S, Found
 from runner.search.search import search as find
 
 
@@ -28,9 +28,24 @@ from runner.search.search import search as find
 )
 @click.argument("words", nargs=-1, required=True)
 @filter_options
+@click.option(
+    "--catch-up-s",
+    type=click.FloatRange(0, 3_600),
+    default=CATCH_UP_MAX_S,
+    show_default=True,
+    help="How long new calls are taken into the index first.",
+)
 @json_option
 @pass_session
-def search(session: Session, /, *, words: tuple[str, ...], as_json: bool, **filters: Any) -> None:
+def search(
+    session: Session,
+    /,
+    *,
+    words: tuple[str, ...],
+    catch_up_s: float,
+    as_json: bool,
+    **filters: Any,
+) -> None:
     """Find calls by words: in the document, the answer's values, the error, or a source's name.
 
     WORDS must all stand in one of these: a word, "a phrase" in double quotes, or the beginning of a
@@ -39,7 +54,7 @@ def search(session: Session, /, *, words: tuple[str, ...], as_json: bool, **filt
     typed = " ".join(words)
     with session.ledger() as ledger:
         wanted = wanted_calls(ledger, filters)
-        found = find(ledger, session.settings.home, typed, wanted)
+        found = find(ledger, session.settings.home, typed, wanted, catch_up_max_s=catch_up_s)
         shape = SearchShape.of(typed, found, _shapes(ledger, found))
         marked = [None if hit.snippet is None else hit.snippet.marked for hit in found.hits]
     if as_json:
@@ -76,10 +91,11 @@ def _say_hits(shapes: Sequence[HitShape], marked: Sequence[str | None]) -> None:
 
 
 def _tell_lag(shape: SearchShape) -> None:
-    if shape.behind:
+    if shape.behind or not (shape.complete or shape.read_back_to):
+        missing = several(shape.behind, "call") if shape.behind else "a few ends of calls or names"
         talk(
-            f"the index is {several(shape.behind, 'call')} behind: a worker goes on with it, or "
-            "this command again"
+            f"the index is {missing} behind: a worker goes on with it, or --catch-up-s 60 takes in "
+            "first what is new"
         )
     if shape.read_back_to is not None:
         talk(

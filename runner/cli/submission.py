@@ -4,14 +4,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
-from typing import Any, BinaryIO
+from decimal import Decimal
+from typing import BinaryIO
 
 import click
 
 from runner import batches
 from runner.batches import Request, Submitted
 from runner.cli.commands import together
+from runner.cli.money import Usd
 from runner.cli.session import Session
 from runner.cli.terminal import talk
 from runner.cli.wording import several
@@ -24,32 +25,6 @@ from runner.pinned import Pinned, PinnedJobs
 from runner.pricing import refuse_unknown_prices
 
 NAMED_MAX = 3
-
-
-USD_MAX = 1_000_000_000
-
-
-class Usd(click.ParamType[Decimal]):
-    """An amount of US dollars above zero, read exactly."""
-
-    name = "usd"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Decimal:
-        """Parse the amount."""
-        try:
-            amount = Decimal(str(value))
-        except InvalidOperation:
-            amount = Decimal(0)
-        if not amount.is_finite() or not 0 < amount <= USD_MAX:
-            self.fail(
-                f"{value!r} is not an amount of money above 0 and up to a billion, such as 5 or "
-                "0.50",
-                param,
-                ctx,
-            )
-        return amount
 
 
 # what is to be submitted: their values make an `Asked`

@@ -15,8 +15,9 @@ from runner.cli.exits import Exit
 from runner.cli.fieldboard import FieldBoard, LiveFields, NoFields, PlainFields
 from runner.cli.fields import Leaf, growing, leaves, marks
 from runner.cli.interrupts import Interrupts
+from runner.cli.money import Usd
 from runner.cli.session import Session, pass_session
-from runner.cli.submission import Asked, Planned, Usd, make_plan
+from runner.cli.submission import Asked, Planned, make_plan
 from runner.cli.terminal import say, say_json, talk
 from runner.cli.tried import End, say_try, shape_of, tell_next
 from runner.cli.wording import duration

@@ -8,7 +8,6 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, func, select
-from sqlalchemy.dialects import postgresql
 
 T = TypeVar("T")
 
@@ -26,7 +25,7 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
     if not rows:
         return
     if connection.dialect.name != "sqlite":
-        connection.execute(postgresql.insert(table).on_conflict_do_nothing(), list(rows))
+        _insert_postgresql(connection, table, rows)
         return
     names = tuple(rows[0])
     pick = itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
@@ -46,7 +45,7 @@ def insert_many(
     if connection.dialect.name != "sqlite":
         written = [dict(zip(names, row, strict=True)) | dict(shared) for row in rows]
         if written:
-            connection.execute(postgresql.insert(table).on_conflict_do_nothing(), written)
+            _insert_postgresql(connection, table, written)
         return
     # As the driver takes them: SQLAlchemy's own way costs as much as SQLite's.
     columns, first = (*shared, *names), tuple(shared.values())
@@ -58,6 +57,14 @@ def insert_many(
     if whole < len(rows):
         statement = _sqlite_insert(table, columns, len(first), 1)
         connection.exec_driver_sql(statement, [first + row for row in rows[whole:]])
+
+
+def _insert_postgresql(
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]
+) -> None:
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - a tenth of every command's start
+
+    connection.execute(postgresql.insert(table).on_conflict_do_nothing(), list(rows))
 
 
 def one_of(

@@ -109,7 +109,7 @@ def calls_of_documents(connection: Connection, ids: Sequence[str]) -> list[Index
         for some in chunks(ids)
         for query in (
             _calls(_NO_ROW).where(attempt.c.document_id.in_(some)),
-            _uncalled().where(document.c.id.in_(some)),
+            _uncalled(_IS_DEAD_OF_FEW).where(document.c.id.in_(some)),
         )
         for call in _read(connection, query)
     ]
@@ -130,7 +130,13 @@ def is_known(connection: Connection, *, row: int, attempt_id: str) -> bool:
     return bool(found == attempt_id)
 
 
-def _uncalled() -> Select[Any]:
+_IS_DEAD: ColumnElement[bool] = document.c.state == DocumentState.DEAD
+# of documents that are named: SQLite would rather look through the index of all dead letters
+# (0.09 s of 20,000 for fifty documents)
+_IS_DEAD_OF_FEW: ColumnElement[bool] = document.c.state.concat("") == DocumentState.DEAD
+
+
+def _uncalled(is_dead: ColumnElement[bool]) -> Select[Any]:
     none: ColumnElement[Any] = literal_column("NULL")
     return select(
         _NO_ROW.label("row"),
@@ -151,7 +157,7 @@ def _uncalled() -> Select[Any]:
         document.c.finished_us.label("created_us"),
         literal_column("0").label("cost_nusd"),
     ).where(
-        document.c.state == DocumentState.DEAD,
+        is_dead,
         ~exists().where(attempt.c.document_id == document.c.id),
     )
 
@@ -168,7 +174,9 @@ def dead_counts(connection: Connection) -> dict[str, int]:
 
 def dead_without_call(connection: Connection, batch_id: str) -> list[str]:
     """Dead letters of a batch for which nothing was called, such as unparsable ones."""
-    query = _uncalled().with_only_columns(document.c.id).where(document.c.batch_id == batch_id)
+    query = (
+        _uncalled(_IS_DEAD).with_only_columns(document.c.id).where(document.c.batch_id == batch_id)
+    )
     return list(connection.execute(query).scalars())
 
 

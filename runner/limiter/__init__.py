@@ -5,7 +5,7 @@ from runner.limiter.grants import CUT_OFF, TAKEN_BACK, Ended, Ending, Grant, Pos
 from runner.limiter.limiter import Limiter
 from runner.limiter.limits import OverLimitError, starts_per_s
 from runner.limiter.line import Outage
-from runner.limiter.use import LaneUse
+from runner.limiter.use import use_of
 
 __all__ = [
     "CALENDAR_ERRORS",
@@ -15,10 +15,10 @@ __all__ = [
     "Ended",
     "Ending",
     "Grant",
-    "LaneUse",
     "Limiter",
     "Outage",
     "OverLimitError",
     "Postponed",
     "starts_per_s",
+    "use_of",
 ]

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from runner.budget import day_budget_nusd
 from runner.config import Settings
+from runner.laneuse import LaneUse
 from runner.ledger import Ledger
 from runner.ledger.keypauses import all_key_pauses
 from runner.ledger.lanes import all_lanes
@@ -20,7 +21,6 @@ from runner.ledger.metering import (
 )
 from runner.ledger.money import day_of, larger_limit_nusd
 from runner.ledger.standing import queue_standing
-from runner.limiter import LaneUse
 from runner.metrics.families import Look, families
 from runner.metrics.tally import Tally, caught_up
 

@@ -16,13 +16,13 @@ from prometheus_client.core import (
     Metric,
 )
 
+from runner.laneuse import LaneUse
 from runner.ledger.keypauses import KeyPause
 from runner.ledger.lanes import LaneRow
 from runner.ledger.metering import OpenBatch
 from runner.ledger.money import Day
 from runner.ledger.standing import QueueStanding
 from runner.ledger.workers import WorkerRow
-from runner.limiter import LaneUse
 from runner.metrics.tally import BUCKETS_S, Tally, Times
 
 NUSD_PER_USD = 1_000_000_000

@@ -44,6 +44,7 @@ class Bite:
     taken: int
     behind: int
     seconds: float
+    cpu_s: float  # of them
 
 
 def take_bite(store: Store, ledger: Ledger, *, calls_max: int = CALLS_FIRST) -> Bite:
@@ -52,7 +53,7 @@ def take_bite(store: Store, ledger: Ledger, *, calls_max: int = CALLS_FIRST) -> 
     An index of another ledger, or of one that was put back to an earlier state, is begun anew.
     Raises DamagedError, or sqlite3.OperationalError when it cannot be written.
     """
-    began_s = time.monotonic()
+    began_s, began_cpu_s = time.monotonic(), time.thread_time()
     with store.writing() as db, ledger.snapshot() as connection:
         place = _place(db, connection, ledger)
         begun = _cut(calls_after(connection, place.seen_row, limit=calls_max))
@@ -68,7 +69,7 @@ def take_bite(store: Store, ledger: Ledger, *, calls_max: int = CALLS_FIRST) -> 
         seen_row = begun[-1].row if begun else place.seen_row
         behind = last_row(connection) - seen_row
     taken = len(begun) + len(ended) + len(uncalled) + names
-    return Bite(taken, behind, time.monotonic() - began_s)
+    return Bite(taken, behind, time.monotonic() - began_s, time.thread_time() - began_cpu_s)
 
 
 @dataclass(frozen=True, slots=True)

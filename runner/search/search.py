@@ -14,9 +14,9 @@ from runner.search.query import match_query
 from runner.search.reading import read_through
 from runner.search.store import FILE, DamagedError, Store, open_store, remove
 
-CATCH_UP_MAX_S = 2.0
+CATCH_UP_MAX_S = 0.1  # a worker keeps the index up; here somebody waits
 READ_THROUGH_MAX_S = 10.0
-BITE_S = 0.2  # while somebody waits; a worker's are smaller
+BITE_MAX_S = 0.2  # a longer one would be over too long after the time that was given
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Found:
 
     hits: tuple[Hit, ...]
     behind: int = 0  # calls that were begun and are not in the index yet
+    is_complete: bool = True  # else ends of calls, dead letters or names may be missing as well
     read_back_to_us: int | None = None  # without an index: older calls were not read
 
 
@@ -38,10 +39,10 @@ def search(
 ) -> Found:
     """The newest calls with these words in answer, error message, source name or document.
 
-    The index of a ledger on SQLite is brought up to date first, for at most `catch_up_max_s`. One
-    on PostgreSQL has none, nor has a home that cannot be written: there the newest calls, and no
-    documents without any, are read through for at most ten seconds. Raises UsageError when the
-    words cannot be searched for.
+    The index of a ledger on SQLite is brought up to date first, for `catch_up_max_s` and one bite
+    more at most; what is found says whether it could be. A ledger on PostgreSQL has none, nor has a
+    home that cannot be written: there the newest calls, and no documents without any, are read
+    through for at most ten seconds. Raises UsageError when the words cannot be searched for.
     """
     query = match_query(words)
     if ledger.is_sqlite:
@@ -67,14 +68,24 @@ def _ask(
     ledger: Ledger, store: Store, query: str, wanted: CallFilter, *, catch_up_max_s: float
 ) -> Found:
     try:
-        behind = catch_up(store, ledger, most_s=catch_up_max_s)
-        return Found(tuple(find(store, ledger, query, wanted)), behind)
+        store.wait_at_most(catch_up_max_s)
+        lag = catch_up(store, ledger, most_s=catch_up_max_s)
+        hits = tuple(find(store, ledger, query, wanted))
+        return Found(hits, behind=lag.calls, is_complete=lag.is_none)
     finally:
         store.close()
 
 
-def catch_up(store: Store, ledger: Ledger, *, most_s: float) -> int:
-    """Index what is new, until all of it is or time is over; how many calls are left."""
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far an index is behind its ledger."""
+
+    calls: int  # that were begun, and are not in it
+    is_none: bool = False  # all is in it: ends of calls, dead letters and names too
+
+
+def catch_up(store: Store, ledger: Ledger, *, most_s: float) -> Lag:
+    """Index what is new, until all of it is or time is over; what is left."""
     until_s = time.monotonic() + most_s
     calls = CALLS_FIRST
     while True:
@@ -83,12 +94,14 @@ def catch_up(store: Store, ledger: Ledger, *, most_s: float) -> int:
         except sqlite3.OperationalError:
             if not _can_be_read(store):
                 raise
-            return lag(store, ledger)  # no room to write, or another one writes: it is still asked
+            return Lag(
+                lag(store, ledger)
+            )  # no room to write, or another one writes: it is still asked
         if bite.behind == 0 and bite.taken == 0:
-            return 0
-        if time.monotonic() > until_s:
-            return bite.behind
-        if bite.seconds < BITE_S:
+            return Lag(0, is_none=True)
+        if (left_s := until_s - time.monotonic()) <= 0:
+            return Lag(bite.behind)
+        if bite.seconds < min(BITE_MAX_S, left_s) / 2:
             calls = min(CALLS_MAX, 2 * calls)
 
 

@@ -83,6 +83,10 @@ class Store:
             return self.path.stat().st_ino == self._inode
         return False
 
+    def wait_at_most(self, seconds: float) -> None:
+        """How long to wait for another one who writes, instead of ten seconds."""
+        self._db.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}").fetchall()
+
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that no other process writes beside; committed at its end, or undone."""

@@ -3,10 +3,10 @@
 import random
 
 from runner import secondread
-from runner.budget import PriceList
 from runner.completion import Reading, read_answer
 from runner.ledger.ends import Settlement
 from runner.model import Again, Done, Failure, Fault, Outcome, Purpose, Unanswered, Unconfirmed
+from runner.prices import PriceList
 from runner.retry import decide, record_attempt
 from runner.settling import settle
 from runner.turns.turn import Turn

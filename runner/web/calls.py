@@ -83,6 +83,7 @@ class CallsPage:
     calls: Sequence[AttemptRow] = ()
     hits: Sequence[HitRow] = ()
     behind: int = 0  # calls that the index does not have yet
+    is_complete: bool = True  # else what ended just now may be missing too
     read_back_to_us: int | None = None
     trouble: str = ""
 
@@ -126,6 +127,7 @@ def _search(ledger: Ledger, home: Path, words: str, wanted: CallFilter) -> Calls
             if (one.document_id, one.attempt_id) in told
         ],
         behind=found.behind,
+        is_complete=found.is_complete,
         read_back_to_us=found.read_back_to_us,
     )
 

@@ -1,7 +1,7 @@
 """What is told while somebody looks: one look at the ledger for all of them, every two seconds.
 
 However many pages are open, the ledger is asked once; and a look that takes long is repeated less
-often, so that looking never takes more than a twentieth of a processor.
+often, so that looking never takes more than a thirtieth of a processor.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from runner.web.flow import Flow, Point
 
 EVERY_S = 2.0
 UNSEEN_EVERY_S = 10.0  # while nobody listens
-SHARE_MAX = 20  # one part in so many of the time is spent looking
+SHARE_MAX = 30  # one part in so many of the time is spent looking
 LISTENERS_MAX = 20
 BEHIND_MAX = 30  # events that a browser may be behind before it is let go
 

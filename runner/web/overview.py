@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runner.budget import day_budget_nusd
+from runner.laneuse import LaneUse
 from runner.ledger.flow import Endings, recent_endings
 from runner.ledger.keypauses import KeyPause, all_key_pauses
 from runner.ledger.lanes import all_lanes
@@ -15,7 +16,6 @@ from runner.ledger.money import day_of
 from runner.ledger.pausing import held_by
 from runner.ledger.standing import all_batches, queue_standing
 from runner.ledger.workers import LOST_AFTER_S, WorkerRow
-from runner.limiter.use import LaneUse
 from runner.web.batches import BatchLine, batch_lines
 from runner.web.desk import desk_of, look, page
 from runner.web.figures import figures

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner.batches import Request, plan, submit
-from runner.budget import PriceList
 from runner.config import Settings
 from runner.ledger import Ledger
 from runner.ledger.audit import audit
@@ -15,6 +14,7 @@ from runner.loaders import from_iterable
 from runner.model import DocumentState, History
 from runner.pinned import PinnedJobs
 from runner.prepare import Prepared, prepare
+from runner.prices import PriceList
 
 MODEL = "gpt-5-mini"
 JOB = "invoice"

@@ -3,18 +3,19 @@
 A ledger is filled with generated invoices, each answered once. Its index is built, asked by common
 and rare words with and without filters, and lists are asked with the same filters. Then documents
 are taken through a ledger with a long unindexed history as fast as it goes, in turn with and
-without the worker's task that indexes; the figure is the median of the rounds.
+without the worker's task that indexes, in many short rounds.
 """
 
 import argparse
 import asyncio
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +34,15 @@ from runner.search.store import FILE, open_store
 from runner.testing.documents import generate_documents
 from scripts.benchmarks.calls import GAP_US, START_US, answer_to, fill
 from scripts.benchmarks.homes import environment
+from scripts.benchmarks.pairs import ORDER, Paired
 from scripts.benchmarks.turns import Turns
 
 ASKED = 5  # times each
 NEVER_S = 1e6
+LOOK_S = 0.02
 SLOTS = 100
 MB = 1_000_000
+COMMANDS = ("calls search payment", "calls list --min-cost-usd 1", "report", "status")
 
 WORDS = {
     "rare word": "Fjällräven",
@@ -117,13 +121,17 @@ def _list(ledger: Ledger, wanted: CallFilter) -> None:
         list_calls(connection, wanted)
 
 
-def command_s(home: Path) -> float:
-    """A whole `runner calls search`, from start to end."""
-    command = [sys.executable, "-m", "runner.cli", "calls", "search", "payment", "--json"]
+def command_s(home: Path, command: str) -> tuple[float, float]:
+    """A whole command, from start to end: seconds, and of processor time."""
     env = environment(home, "http://127.0.0.1:9")
-    return median_s(
-        lambda: subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
+    argv = [sys.executable, "-m", "runner.cli", *command.split()]
+    before = os.times()
+    took_s = median_s(
+        lambda: subprocess.run(argv, env=env, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
     )
+    after = os.times()
+    used_s = after.children_user + after.children_system
+    return took_s, (used_s - before.children_user - before.children_system) / ASKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,18 +145,46 @@ class Writing:
         return Writing(self.wall_s + other.wall_s, self.cpu_s + other.cpu_s)
 
 
-async def write(ledger: Ledger, home: Path, turns: Turns, *, indexing: bool) -> Writing:
-    """Take what waits through the ledger, beside the indexing task or not."""
-    keeper = SearchKeeper(ledger, home, leads=lambda: True, is_quiet=lambda: False)
-    task = asyncio.create_task(keeper.run()) if indexing else None
+class Switch:
+    """Lets the indexing go on while it is on; in between, the rest after a bite stands still."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+
+    async def sleep(self, seconds: float) -> None:
+        """So long, as far as it is on."""
+        left_s, looked_s = seconds, time.perf_counter()
+        while left_s > 0:
+            await asyncio.sleep(min(LOOK_S, left_s))
+            now_s = time.perf_counter()
+            left_s -= now_s - looked_s if self.is_on else 0
+            looked_s = now_s
+
+
+async def write(turns: Turns, switch: Switch, *, indexing: bool) -> Writing:
+    """Take what waits through the ledger, beside the indexing or not."""
+    switch.is_on = indexing
     began_s, cpu_s = time.perf_counter(), time.process_time()
     await turns.take_all()
     took = Writing(time.perf_counter() - began_s, time.process_time() - cpu_s)
-    if task is not None:
+    switch.is_on = False
+    return took
+
+
+@asynccontextmanager
+async def indexing_beside(ledger: Ledger, home: Path) -> AsyncIterator[Switch]:
+    """The task of a worker that leads, for as long as this lasts."""
+    switch = Switch()
+    keeper = SearchKeeper(
+        ledger, home, leads=lambda: True, is_quiet=lambda: False, sleep=switch.sleep
+    )
+    task = asyncio.create_task(keeper.run())
+    try:
+        yield switch
+    finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-    return took
 
 
 async def compare_writing(home: Path, *, history: int, documents: int, rounds: int) -> None:
@@ -160,29 +196,39 @@ async def compare_writing(home: Path, *, history: int, documents: int, rounds: i
         slots=SLOTS,
         answer_to=lambda work: answer_to({"id": work.ticket.document_id}, work.ticket.turn),
     )
-    # alone, beside, beside, alone: a ledger that grows slower by the round harms neither
-    pairs: list[tuple[Writing, Writing]] = []
-    for number in range(rounds):
-        took = {False: Writing(0, 0), True: Writing(0, 0)}
-        for part, indexing in enumerate((False, True, True, False)):
-            planned, _ = plan(Request(job="invoice", batch=f"{number}-{part}"), PinnedJobs(()))
-            texts = generate_documents(documents, seed=100 * number + part, size="small")
-            submit(ledger, planned, from_iterable(texts))
-            took[indexing] += await write(ledger, home, turns, indexing=indexing)
-        pairs.append((took[True], took[False]))
-    wall = statistics.median(one.wall_s / other.wall_s for one, other in pairs)
-    cpu = statistics.median(one.cpu_s / other.cpu_s for one, other in pairs)
-    beside, alone = (
-        2 * documents / statistics.median(pair[place].wall_s for pair in pairs) for place in (0, 1)
-    )
     store = open_store(home)
+    pairs: list[tuple[Writing, Writing]] = []
+    async with indexing_beside(ledger, home) as switch:
+        submit_round(ledger, "warm", documents)
+        await write(turns, switch, indexing=True)
+        behind = lag(store, ledger)
+        for number in range(rounds):
+            took = {False: Writing(0, 0), True: Writing(0, 0)}
+            for part, indexing in enumerate(ORDER):
+                submit_round(ledger, f"{number}-{part}", documents)
+                took[indexing] += await write(turns, switch, indexing=indexing)
+            pairs.append((took[True], took[False]))
+    taken = behind + 4 * documents * rounds - lag(store, ledger)
+    beside_s = sum(beside.wall_s for beside, _ in pairs)
+    # rounds in which no bite was due count here as well
+    cpu = sum(one.cpu_s for one, _ in pairs) / sum(one.cpu_s for _, one in pairs)
+    alone = 2 * documents / statistics.median(without.wall_s for _, without in pairs)
     print(
-        f"writing: {alone:.0f} documents/s alone, {beside:.0f} beside indexing: {wall:.3f} times "
-        f"as long, {cpu:.3f} times the CPU (medians of {rounds} rounds); the index is "
-        f"{lag(store, ledger):,} calls behind"
+        f"writing: {alone:.0f} documents/s alone; beside indexing ({taken / beside_s:.0f} calls/s) "
+        "it takes\n"
+        f"  {Paired.of([beside.wall_s / without.wall_s for beside, without in pairs])} as long\n"
+        f"  {Paired.of([beside.cpu_s / without.cpu_s for beside, without in pairs])} of the CPU,"
+        f" {cpu:.3f} of all rounds together"
     )
     store.close()
     ledger.close()
+
+
+def submit_round(ledger: Ledger, name: str, documents: int) -> None:
+    """So many new documents, in a batch of this name."""
+    planned, _ = plan(Request(job="invoice", batch=name), PinnedJobs(()))
+    texts = generate_documents(documents, seed=sum(name.encode()), size="small")
+    submit(ledger, planned, from_iterable(texts))
 
 
 def main() -> None:
@@ -190,21 +236,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--attempts", type=int, default=200_000)
     parser.add_argument("--documents", type=int, default=2_000, help="written each time")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--writing-only", action="store_true", help="no search, no lists")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
-        home = Path(folder) / "search"
-        ledger = Ledger(sqlite_url(home / "ledger.db"))
-        fill(ledger, options.attempts, seed=1)
-        with ledger.snapshot() as connection:
-            problems = audit(connection).problems
-        if problems:
-            raise SystemExit(f"void: {problems}")
-        print(f"{options.attempts:,} calls of documents of about 1.5 kB")
-        build(ledger, home, options.attempts)
-        ask(ledger, home, options.attempts)
-        print(f"`runner calls search` as a command: {command_s(home):.2f} s")
-        ledger.close()
+        if not options.writing_only:
+            time_searches(Path(folder) / "search", options.attempts)
         asyncio.run(
             compare_writing(
                 Path(folder) / "writing",
@@ -213,6 +250,23 @@ def main() -> None:
                 rounds=options.rounds,
             )
         )
+
+
+def time_searches(home: Path, attempts: int) -> None:
+    """Fill a ledger, index it, and ask it."""
+    ledger = Ledger(sqlite_url(home / "ledger.db"))
+    fill(ledger, attempts, seed=1)
+    with ledger.snapshot() as connection:
+        problems = audit(connection).problems
+    if problems:
+        raise SystemExit(f"void: {problems}")
+    print(f"{attempts:,} calls of documents of about 1.5 kB")
+    build(ledger, home, attempts)
+    ask(ledger, home, attempts)
+    for command in COMMANDS:
+        took_s, cpu_s = command_s(home, command)
+        print(f"`runner {command}` as a command: {took_s:.2f} s, {cpu_s:.2f} of CPU")
+    ledger.close()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 A ledger is filled with a history of calls, a part of it dead letters in some groups and records
 that wait for a person. A real `runner web` process is asked for each of its pages. Then documents
-are taken through the same ledger as fast as it goes, in turn without the dashboard and with one
-that somebody looks at: its plots, and its parts that are renewed every five seconds.
+are taken through the same ledger as fast as it goes, in many short rounds, in turn without the
+dashboard and with one that somebody looks at: its plots, and its parts that are renewed every five
+seconds.
 """
 
 import argparse
@@ -39,6 +40,7 @@ from runner.search.store import open_store
 from runner.testing.documents import generate_documents
 from scripts.benchmarks.calls import answer_to, fill
 from scripts.benchmarks.homes import environment
+from scripts.benchmarks.pairs import Paired
 from scripts.benchmarks.turns import Turns
 
 COMMAND = (sys.executable, "-m", "runner.cli")
@@ -193,41 +195,44 @@ async def compare_writing(
         slots=SLOTS,
         answer_to=lambda work: answer_to({"id": work.ticket.document_id}, work.ticket.turn),
     )
-    await write(ledger, turns, "warm", documents // 4)
+    await write(ledger, turns, "warm", documents)
     ratios, shares = [], []
     for number in range(rounds):
-        took = {False: 0.0, True: 0.0}
-        # alone, beside, beside, alone: a ledger that grows slower by the round harms neither
-        for part, looked_at in enumerate((False, True, True, False)):
-            if not looked_at:
-                took[False] += await write(ledger, turns, f"{number}-{part}", documents)
-                continue
-            with board(env) as found:
-                until = threading.Event()
-                watching = threading.Thread(target=found.watch, args=(until,))
-                watching.start()
-                await asyncio.sleep(2)  # its first look reads the past hour
-                before_s = found.cpu_s()
-                seconds = await write(ledger, turns, f"{number}-{part}", documents)
-                shares.append((found.cpu_s() - before_s) / seconds)
-                took[True] += seconds
-                until.set()
-                watching.join()
-        ratios.append(took[True] / took[False])
-        print(f"  round {number + 1}: {took[False]:.2f} s alone, {took[True]:.2f} s looked at")
+        alone_s = await write(ledger, turns, f"{number}-0", documents)
+        beside_s = 0.0
+        with board(env) as found, watched(found):
+            await asyncio.sleep(2)  # its first look reads the past hour
+            before_s = found.cpu_s()
+            for part in (1, 2):
+                beside_s += await write(ledger, turns, f"{number}-{part}", documents)
+            shares.append((found.cpu_s() - before_s) / beside_s)
+        alone_s += await write(ledger, turns, f"{number}-3", documents)
+        ratios.append(beside_s / alone_s)
     print(
-        f"writing takes {statistics.median(ratios):.3f} times as long while it is looked at "
-        f"(median of {rounds} rounds of {4 * documents:,} documents); the dashboard uses "
+        f"while it is looked at, writing takes {Paired.of(ratios)} as long; the dashboard uses "
         f"{100 * statistics.median(shares):.1f} % of a processor"
     )
+
+
+@contextmanager
+def watched(found: Board) -> Iterator[None]:
+    """Somebody looks at the overview."""
+    until = threading.Event()
+    watching = threading.Thread(target=found.watch, args=(until,))
+    watching.start()
+    try:
+        yield
+    finally:
+        until.set()
+        watching.join()
 
 
 def main() -> None:
     """Fill, look, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--attempts", type=int, default=200_000)
-    parser.add_argument("--documents", type=int, default=4_000, help="written each time")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--documents", type=int, default=2_000, help="written each time")
+    parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         home = Path(folder) / "home"

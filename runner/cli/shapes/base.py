@@ -9,9 +9,9 @@ from runner.cli.wording import iso
 
 
 class Shape(BaseModel):
-    """The base of them all."""
+    """The base of them all; each is built when it is first used, as a command uses few of them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class FieldErrorShape(Shape):

@@ -66,6 +66,7 @@ class SearchShape(Shape):
     words: str
     calls: tuple[HitShape, ...]
     behind: int  # calls that are not in the index yet
+    complete: bool  # else ends of calls, dead letters without one or names may be missing too
     read_back_to: str | None  # without an index: older calls were not read
 
     @classmethod
@@ -75,5 +76,6 @@ class SearchShape(Shape):
             words=words,
             calls=calls,
             behind=found.behind,
+            complete=found.is_complete and found.read_back_to_us is None,
             read_back_to=as_iso(found.read_back_to_us),
         )

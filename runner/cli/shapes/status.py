@@ -8,12 +8,12 @@ from runner.budget import nusd_to_usd
 from runner.cli.shapes.base import Shape, as_iso, in_usd
 from runner.cli.shapes.batches import BatchShape
 from runner.cli.wording import iso
+from runner.laneuse import LaneUse
 from runner.ledger.keypauses import KeyPause
 from runner.ledger.lanes import LaneRow
 from runner.ledger.money import Day, larger_limit_nusd
 from runner.ledger.standing import QueueStanding
 from runner.ledger.workers import LOST_AFTER_S, WorkerRow
-from runner.limiter.use import LaneUse
 from runner.model import DocumentState
 
 
