@@ -1,9 +1,10 @@
 """A real ledger with batches, workers and the steps of a turn, for tests to take one by one."""
 
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import create_engine, make_url, select, text
 
 from runner.keys import Ticket, new_id
@@ -19,7 +22,7 @@ from runner.ledger import Ledger
 from runner.ledger.answers import Answer, store_answers
 from runner.ledger.audit import audit
 from runner.ledger.ends import Finish, Settlement
-from runner.ledger.engine import sqlite_url
+from runner.ledger.engine import MIGRATIONS, sqlite_url
 from runner.ledger.feeding import Feed, feed
 from runner.ledger.gate import Claim, Refusal, claim
 from runner.ledger.keypauses import end_what_is_over
@@ -360,3 +363,24 @@ def open_world(folder: Path) -> Iterator[World]:
             assert world.problems() == ()
         finally:
             world.ledger.close()
+
+
+def write_as_before(now: Path, then: Path, *, revision: str) -> None:
+    """A ledger's rows in a SQLite database of an earlier schema."""
+    engine = create_engine(sqlite_url(then))
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.connect() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+    with closing(sqlite3.connect(then)) as raw, raw:
+        raw.execute("ATTACH ? AS now", (str(now),))
+        tables = raw.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall()
+        for (table,) in tables:
+            if table != "alembic_version":
+                columns = ", ".join(
+                    row[1] for row in raw.execute(f"PRAGMA main.table_info({table})")
+                )
+                raw.execute(f"DELETE FROM main.{table}")
+                raw.execute(f"INSERT INTO main.{table} SELECT {columns} FROM now.{table}")

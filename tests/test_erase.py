@@ -275,7 +275,8 @@ def test_names_of_sources_stay_unless_they_are_named(world: Calls) -> None:
     lease = world.says("short", {})
     id_ = lease.ticket.document_id
     world.sql(
-        "INSERT INTO source (batch_id, document_id, name) SELECT batch_id, id, 'copy' FROM document"
+        "INSERT INTO source (batch_id, document_id, position, name) "
+        "SELECT batch_id, id, position, 'copy' FROM document"
     )
     erase(world, id_)
     with world.ledger.snapshot() as connection:

@@ -163,8 +163,8 @@ def test_results_give_every_source_and_put_the_money_on_the_first(world: World) 
     world.add(batch, "one", "two")
     world.turn(me)
     world.sql(
-        "INSERT INTO source (batch_id, document_id, name) "
-        "SELECT batch_id, id, 'copy' FROM document WHERE position = 0"
+        "INSERT INTO source (batch_id, document_id, position, name) "
+        "SELECT batch_id, id, position, 'copy' FROM document WHERE position = 0"
     )
     with world.ledger.snapshot() as connection:
         found = list(results(connection, batch.id))

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Inspector, create_engine, inspect, text
+from sqlalchemy import Inspector, create_engine, inspect, select, text
 
 from runner.errors import LedgerError
 from runner.ledger import Ledger
+from runner.ledger.calls import source_names
 from runner.ledger.engine import open_engine, sqlite_url
-from runner.ledger.tables import WHERE, metadata
-from tests.ledgers import ledger_url
+from runner.ledger.tables import WHERE, document, metadata
+from tests.ledgers import World, ledger_url, write_as_before
 
 
 def test_migrating_an_empty_database_gives_exactly_the_tables_of_the_code(tmp_path: Path) -> None:
@@ -49,6 +50,33 @@ def _conditions_of_indexes(inspector: Inspector) -> dict[str | None, str]:
         for name, where in wheres.items()
         if where is not None
     }
+
+
+def test_sources_of_before_are_found_by_their_documents(tmp_path: Path) -> None:
+    world = World(Ledger(sqlite_url(tmp_path / "now.db")))
+    for name in ("a", "b"):
+        world.add(world.batch(name), "one", "two")
+        world.add(world.batch(name), "three", "two", first_position=2)
+    before = names_of_sources(world)
+    assert sorted(before.values()) == [
+        ("one",),
+        ("one",),
+        ("three",),
+        ("three",),
+        ("two",),
+        ("two",),
+    ]
+    world.ledger.close()
+    write_as_before(tmp_path / "now.db", tmp_path / "then.db", revision="0006")
+    world.ledger = Ledger(sqlite_url(tmp_path / "then.db"))
+    assert names_of_sources(world) == before
+    world.ledger.close()
+
+
+def names_of_sources(world: World) -> dict[str, tuple[str, ...]]:
+    with world.ledger.snapshot() as connection:
+        ids = connection.execute(select(document.c.id)).scalars().all()
+        return {id_: source_names(connection, id_) for id_ in ids}
 
 
 def test_opening_again_changes_nothing_and_gives_the_same_id(tmp_path: Path) -> None:
@@ -99,7 +127,7 @@ def test_a_ledger_of_a_newer_runner_is_refused_and_left_alone(tmp_path: Path) ->
         engine = create_engine(url)
         with engine.begin() as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-        with pytest.raises(LedgerError, match="schema 9999, newer than this runner's 0006"):
+        with pytest.raises(LedgerError, match="schema 9999, newer than this runner's 0007"):
             Ledger(url)
         with engine.connect() as connection:
             found = connection.execute(text("SELECT version_num FROM alembic_version"))

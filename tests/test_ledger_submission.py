@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from runner.batches import CHUNK, submit
 from runner.errors import UsageError
+from runner.ledger.calls import source_names
 from runner.ledger.control import cancel_batch
 from runner.ledger.standing import batch_standing
 from runner.ledger.submission import (
@@ -69,6 +70,23 @@ def test_two_inputs_of_one_content_are_two_sources_of_one_document(world: World)
     names, ids = zip(*sources(world), strict=True)
     assert names == ("a.txt", "b.txt")
     assert len(set(ids)) == 1
+
+
+def test_a_source_that_comes_later_is_found_by_its_document(world: World) -> None:
+    batch = world.batch()
+    world.add(batch, "first", "one")
+    later = [SourceText("again", b"one", "one"), SourceText("new", b"two", "two")]
+    with world.ledger.transaction() as connection:
+        add_documents(
+            connection,
+            batch.id,
+            name_documents(batch.id, later),
+            first_position=2,
+            now_us=world.tick(),
+        )
+    document_id = dict(sources(world))["again"]
+    with world.ledger.snapshot() as connection:
+        assert source_names(connection, document_id) == ("one", "again")
 
 
 def test_two_inputs_of_one_name_are_two_documents(world: World) -> None:

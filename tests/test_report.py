@@ -2,23 +2,19 @@
 
 import math
 import re
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, event
+from sqlalchemy import event
 
 from runner.ledger import Ledger
-from runner.ledger.engine import MIGRATIONS, sqlite_url
+from runner.ledger.engine import sqlite_url
 from runner.ledger.money import DAY_US
 from runner.ledger.tallies import (
     NULLS_MAX,
@@ -36,7 +32,7 @@ from runner.pages.report import report_page
 from runner.rates import Measure
 from runner.report import Asked, By, Report, make_report
 from runner.spans import ERROR, Step, class_of, percentile_us
-from tests.ledgers import COST_NUSD, DEAD, DEFERRED, REVIEW, World, open_world
+from tests.ledgers import COST_NUSD, DEAD, DEFERRED, REVIEW, World, open_world, write_as_before
 
 REASKED = Again(
     delay_s=0.0,
@@ -267,27 +263,6 @@ def test_null_fields_are_counted_in_a_bounded_sample_of_a_days_records(world: Wo
 # ------------------------------------------------------------ ledgers of before
 
 
-def write_as_before_tallies(now: Path, then: Path) -> None:
-    """A ledger's rows in a database of the schema that came before tallies."""
-    engine = create_engine(sqlite_url(then))
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.connect() as connection, connection.begin():
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0004")
-    engine.dispose()
-    with closing(sqlite3.connect(then)) as raw, raw:
-        raw.execute("ATTACH ? AS now", (str(now),))
-        tables = raw.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall()
-        for (table,) in tables:
-            if table != "alembic_version":
-                columns = ", ".join(
-                    row[1] for row in raw.execute(f"PRAGMA main.table_info({table})")
-                )
-                raw.execute(f"DELETE FROM main.{table}")
-                raw.execute(f"INSERT INTO main.{table} SELECT {columns} FROM now.{table}")
-
-
 def test_a_ledger_of_before_is_tallied_as_if_it_had_counted_all_along(tmp_path: Path) -> None:
     world = World(Ledger(sqlite_url(tmp_path / "now.db")))
     worker = world.worker()
@@ -301,7 +276,7 @@ def test_a_ledger_of_before_is_tallied_as_if_it_had_counted_all_along(tmp_path: 
     before = report(world).total.tally
     world.ledger.close()
     as_it_was = tmp_path / "then.db"
-    write_as_before_tallies(tmp_path / "now.db", as_it_was)
+    write_as_before(tmp_path / "now.db", as_it_was, revision="0004")
     world.ledger = Ledger(sqlite_url(as_it_was))
     after = report(world).total.tally
     unknown = {Count.REASKED, Count.REPAIRED, Count.SAMPLED}

@@ -159,7 +159,8 @@ def test_a_call_is_found_once_it_has_ended_and_a_source_that_came_later_too(
     world.finish(lease)
     assert world.ids("slow") == world.ids('"at last"') == [lease.attempt_id]
     world.sql(
-        "INSERT INTO source (batch_id, document_id, name) SELECT batch_id, id, 'copies/late.pdf' "
+        "INSERT INTO source (batch_id, document_id, position, name) "
+        "SELECT batch_id, id, position, 'copies/late.pdf' "
         f"FROM document WHERE id = '{lease.ticket.document_id}'"
     )
     assert world.ids("late") == [lease.attempt_id]

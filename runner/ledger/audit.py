@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, case, func, or_, select
 
 from runner.ledger.money import DAY, DAY_US, budget_scope, day_scope
+from runner.ledger.sources import HAS_SOURCE
 from runner.ledger.tables import attempt, batch, budget, document, record, source
 from runner.ledger.tallies import Count, Tally, TallyFilter, read_tallies
 from runner.model import OPEN_STATES, TERMINAL_STATES, AttemptState, BatchState, DocumentState
@@ -71,7 +72,7 @@ def _document_problems(connection: Connection, batch_id: str) -> list[str]:
         .where(attempt.c.document_id == document.c.id, attempt.c.state == AttemptState.INTENT)
         .exists()
     )
-    has_source = select(source.c.id).where(source.c.document_id == document.c.id).exists()
+    has_source = select(source.c.id).where(HAS_SOURCE).exists()
     calls = (
         select(func.count())
         .where(attempt.c.document_id == document.c.id, attempt.c.state != AttemptState.NOT_SENT)

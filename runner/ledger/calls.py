@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, select
 from runner.ledger import blobs
 from runner.ledger.callfilters import CallFilter, conditions
 from runner.ledger.evidence import read_evidence
+from runner.ledger.sources import HAS_SOURCE
 from runner.ledger.tables import attempt, batch, document, event, record, source
 from runner.model import Evidence
 
@@ -203,7 +204,12 @@ def find_documents(connection: Connection, id_or_source: str) -> list[str]:
 
 def source_names(connection: Connection, document_id: str) -> tuple[str, ...]:
     """The names of a document's sources, in the order of their submission."""
-    names = select(source.c.name).where(source.c.document_id == document_id).order_by(source.c.id)
+    names = (
+        select(source.c.name)
+        .join(document, HAS_SOURCE)
+        .where(document.c.id == document_id)
+        .order_by(source.c.id)
+    )
     return tuple(connection.execute(names).scalars())
 
 

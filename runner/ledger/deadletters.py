@@ -10,8 +10,9 @@ from sqlalchemy import Connection, Select, func, select, update
 from runner.ledger.blobs import REMOVAL
 from runner.ledger.dialect import chunks, one_at_a_time
 from runner.ledger.events import note, note_documents
+from runner.ledger.sources import FIRST_NAME
 from runner.ledger.sweeping import list_unwanted
-from runner.ledger.tables import batch, document, source
+from runner.ledger.tables import batch, document
 from runner.model import BatchState, DeadReason, DocumentState
 
 
@@ -82,18 +83,13 @@ def _wanted(query: Select[tuple[object, ...]], wanted: DeadFilter) -> Select[tup
 
 def list_dead(connection: Connection, wanted: DeadFilter) -> list[DeadLetter]:
     """The newest dead letters first."""
-    name = (
-        select(func.min(source.c.name))
-        .where(source.c.document_id == document.c.id)
-        .scalar_subquery()
-    )
     newest_first = (document.c.finished_us.desc(), document.c.id)
     columns = (
         document.c.id.label("document_id"),
         document.c.batch_id,
         batch.c.name.label("batch_name"),
         batch.c.job,
-        name.label("source"),
+        FIRST_NAME.label("source"),
         document.c.reason,
         func.coalesce(document.c.message, "").label("message"),
         func.coalesce(document.c.signature, "").label("signature"),

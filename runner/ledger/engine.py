@@ -23,8 +23,8 @@ BUSY_TIMEOUT_MS = 30_000
 # dirties at random are written several times over.
 CHECKPOINT_PAGES = 8_000
 BUSY_PAUSES_S = (0.001, 0.004)
-LARGE_CACHE_KB = 16_000
-SCHEMA_VERSION = "0006"
+LARGE_CACHE_KB = 64_000
+SCHEMA_VERSION = "0007"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 # PostgreSQL's classes: connection lost, deadlock or serialization, no room, shutting down, disk.

@@ -17,6 +17,7 @@ from runner.ledger.blobs import REMOVAL
 from runner.ledger.dialect import chunks, one_at_a_time
 from runner.ledger.events import note
 from runner.ledger.pruning import drop_bodies
+from runner.ledger.sources import HAS_SOURCE
 from runner.ledger.sweeping import list_unwanted
 from runner.ledger.tables import (
     attempt,
@@ -99,7 +100,8 @@ def _sources(connection: Connection, ids: Sequence[str]) -> dict[str, list[str]]
     for some in chunks(ids):
         rows = connection.execute(
             select(source.c.document_id, source.c.name)
-            .where(source.c.document_id.in_(some))
+            .join(document, HAS_SOURCE)
+            .where(document.c.id.in_(some))
             .order_by(source.c.id)
         )
         for row in rows:
@@ -218,7 +220,8 @@ def _erase_history(connection: Connection, ids: Sequence[str]) -> None:
 
 def _erase_names(connection: Connection, ids: Sequence[str]) -> None:
     name = literal(f"{ERASED} ") + cast(source.c.id, String)
-    connection.execute(update(source).where(source.c.document_id.in_(ids)).values(name=name))
+    theirs = select(source.c.id).join(document, HAS_SOURCE).where(document.c.id.in_(ids))
+    connection.execute(update(source).where(source.c.id.in_(theirs)).values(name=name))
 
 
 def _forget_quotes(connection: Connection, ids: Sequence[str]) -> None:

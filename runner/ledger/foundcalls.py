@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, null, select
 
 from runner.ledger.dialect import chunks
-from runner.ledger.tables import attempt, batch, document, source
+from runner.ledger.sources import FIRST_NAME
+from runner.ledger.tables import attempt, batch, document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,18 +49,13 @@ def _read(row: RowMapping) -> FoundCall:
 
 
 def _query(*columns: ColumnElement[Any]) -> Select[Any]:
-    first_source = (
-        select(func.min(source.c.name))
-        .where(source.c.document_id == document.c.id)
-        .scalar_subquery()
-    )
     return select(
         document.c.id.label("document_id"),
         document.c.batch_id,
         batch.c.name.label("batch_name"),
         batch.c.job,
         document.c.state,
-        first_source.label("source"),
+        FIRST_NAME.label("source"),
         *columns,
     ).join(batch, batch.c.id == document.c.batch_id)
 

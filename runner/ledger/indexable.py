@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from runner.ledger.dialect import chunks
+from runner.ledger.sources import HAS_SOURCE
 from runner.ledger.tables import attempt, document, source
 from runner.model import AttemptState, DocumentState
 
@@ -207,7 +208,9 @@ def names_of(connection: Connection, document_ids: Sequence[str]) -> list[Source
     return [
         SourceName(*row)
         for some in chunks(document_ids)
-        for row in connection.execute(_names().where(source.c.document_id.in_(some)))
+        for row in connection.execute(
+            _names().join(document, HAS_SOURCE).where(document.c.id.in_(some))
+        )
     ]
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from runner.ledger.tables import document, record, source
+from runner.ledger.sources import FIRST_NAME
+from runner.ledger.tables import document, record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +44,6 @@ def pairs(connection: Connection, a_id: str, b_id: str) -> Iterator[Pair]:
 
 
 def _rows(connection: Connection, batch_id: str) -> Iterator[Any]:
-    name = (
-        select(func.min(source.c.name))
-        .where(source.c.document_id == document.c.id)
-        .scalar_subquery()
-    )
     # what was pruned is still known by the digest that its text had
     digest = func.coalesce(document.c.text_digest, document.c.former_digest)
     yield from connection.execute(
@@ -55,7 +51,7 @@ def _rows(connection: Connection, batch_id: str) -> Iterator[Any]:
             document.c.id,
             document.c.state,
             digest.label("text_digest"),
-            name.label("source"),
+            FIRST_NAME.label("source"),
             record.c.data_json,
         )
         .outerjoin(record, record.c.document_id == document.c.id)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from runner.ledger.sources import HAS_SOURCE
 from runner.ledger.tables import batch, document, record, source
 
 PAGE = 1_000
@@ -65,7 +66,8 @@ def results(connection: Connection, batch_id: str) -> Iterator[Result]:
 def _first_sources(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
     rows = connection.execute(
         select(source.c.document_id, func.min(source.c.id))
-        .where(source.c.document_id.in_(set(ids)))
+        .join(document, HAS_SOURCE)
+        .where(document.c.id.in_(set(ids)))
         .group_by(source.c.document_id)
     )
     return dict(rows.all())

@@ -11,6 +11,7 @@ from runner.ledger import blobs
 from runner.ledger.dialect import insert_new
 from runner.ledger.events import note
 from runner.ledger.evidence import written_evidence
+from runner.ledger.sources import HAS_SOURCE
 from runner.ledger.tables import attempt, document, record, review, source
 from runner.model import DocumentState, Done, RawAnswer, Review
 
@@ -70,7 +71,8 @@ def _page(connection: Connection, rows: Sequence[Any]) -> Iterator[Stored]:
     bodies = blobs.fetch(connection, digests)
     named = connection.execute(
         select(source.c.document_id, source.c.name)
-        .where(source.c.document_id.in_(ids))
+        .join(document, HAS_SOURCE)
+        .where(document.c.id.in_(ids))
         .order_by(source.c.id.desc())
     )
     names = {row.document_id: row.name for row in named}  # the first of several stays

@@ -23,7 +23,8 @@ from runner.ledger.deadletters import Pins, new_life
 from runner.ledger.events import note
 from runner.ledger.evidence import read_evidence, written_evidence
 from runner.ledger.sampling import KEPT, last_decision
-from runner.ledger.tables import batch, document, record, review, source
+from runner.ledger.sources import FIRST_NAME
+from runner.ledger.tables import batch, document, record, review
 from runner.model import (
     BatchState,
     DeadReason,
@@ -127,18 +128,13 @@ def _query(wanted: ReviewFilter, *, of: Table) -> Select[Any]:
 
 
 def _columns(stratum: Stratum) -> list[Any]:
-    name = (
-        select(func.min(source.c.name))
-        .where(source.c.document_id == document.c.id)
-        .scalar_subquery()
-    )
     return [
         document.c.id.label("document_id"),
         document.c.batch_id,
         batch.c.name.label("batch_name"),
         batch.c.state.label("batch_state"),
         batch.c.job,
-        name.label("source"),
+        FIRST_NAME.label("source"),
         bindparam(None, stratum.value, unique=True).label("stratum"),
         document.c.reason,
         func.coalesce(document.c.message, "").label("message"),

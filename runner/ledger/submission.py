@@ -218,25 +218,30 @@ def add_documents(
     for one in inputs:
         if one.document_id not in by_id or by_id[one.document_id].text is None:
             by_id[one.document_id] = one
-    known = _reasons(connection, list(by_id))
+    known = _known(connection, list(by_id))
     new = [one for id_, one in by_id.items() if id_ not in known]
     blobs.store_packed(connection, (one.text for one in new if one.text is not None))
     if not cancelled:
-        unread = [id_ for id_, reason in known.items() if reason == DeadReason.UNPARSABLE]
+        unread = [id_ for id_, row in known.items() if row.reason == DeadReason.UNPARSABLE]
         _take_up(connection, [by_id[id_] for id_ in unread], canary=canary, now_us=now_us)
+    placed = list(enumerate(new, start=first_position))
     unparsable = _insert_documents(
         connection,
-        list(enumerate(new, start=first_position)),
+        placed,
         batch_id=batch_id,
         cancelled=cancelled,
         canary=canary,
         now_us=now_us,
     )
+    places = {id_: row.position for id_, row in known.items()}
+    places |= {one.document_id: place for place, one in placed}
+    if connection.dialect.name != "sqlite":  # another submission may have come first with some
+        places = {id_: row.position for id_, row in _known(connection, list(by_id)).items()}
     insert_many(
         connection,
         source,
-        ("document_id", "name"),
-        [(one.document_id, one.source) for one in inputs],
+        ("document_id", "position", "name"),
+        [(one.document_id, places[one.document_id], one.source) for one in inputs],
         shared={"batch_id": batch_id},
     )
     if unparsable:
@@ -249,11 +254,11 @@ def add_documents(
     )
 
 
-def _reasons(connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
-    """The documents of these ids that there are, and why each ended, if it did."""
+def _known(connection: Connection, ids: Sequence[str]) -> dict[str, Any]:
+    """The documents of these ids that there are: the place of each, and why it ended, if it did."""
     wanted = one_of(connection, document.c.id, ids)
-    query = select(document.c.id, document.c.reason).where(wanted)
-    return {row.id: row.reason for row in connection.execute(query)}
+    query = select(document.c.id, document.c.position, document.c.reason).where(wanted)
+    return {row.id: row for row in connection.execute(query)}
 
 
 def _take_up(

@@ -156,9 +156,11 @@ source = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("batch_id", ForeignKey("batch.id"), nullable=False),
     Column("document_id", ForeignKey("document.id"), nullable=False),
+    Column("position", BigInteger, nullable=False, server_default="0"),  # its document's
     Column("name", Text, nullable=False),
     UniqueConstraint("batch_id", "name", "document_id"),
-    Index("source_by_document", "document_id"),
+    # not by document: ids are random, and a submission would write all over such an index
+    Index("source_by_place", "batch_id", "position"),
 )
 
 attempt = Table(
