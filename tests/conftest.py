@@ -1,8 +1,6 @@
 """Options of the test run, and what every test of the road shares."""
 
-import os
 from collections.abc import Iterator
-from itertools import chain, islice
 from pathlib import Path
 
 import pytest
@@ -24,20 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests go first at each worker: none is left for the end, when all others are done.
-
-    xdist hands each worker one piece of the list, all of the same length.
-    """
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    others = iter([item for item in items if not item.get_closest_marker("slow")])
-    pieces = [slow[worker::workers] for worker in range(workers)]
-    left = len(items)
-    for worker, piece in enumerate(pieces):
-        length = left // (workers - worker)
-        piece.extend(islice(others, max(0, length - len(piece))))
-        left -= len(piece)
-    items[:] = [*chain.from_iterable(pieces), *others]
+    """Long tests go first: none is left for the end, when all other workers are done."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture
