@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import islice
 from typing import Any
 
@@ -14,6 +14,7 @@ from runner.ledger.dialect import insert_new
 from runner.ledger.money import budget_scope, move_money
 from runner.ledger.submission import BatchPlan, open_batch
 from runner.ledger.tables import attempt, document, record, source
+from runner.ledger.tallies import Count, More, Tally, TallyKey, count_in
 from runner.testing.documents import GeneratedDocument, generate_invoices
 
 START_US = 1_760_000_000_000_000
@@ -81,6 +82,25 @@ def _add(
     for row in rows:
         spent[budget_scope(row["attempt"]["batch_id"])] += COST_NUSD
     move_money(connection, held=dict.fromkeys(spent, 0), settled=spent)
+    count_in(connection, _tallies(rows))
+
+
+def _tallies(rows: list[dict[str, dict[str, Any]]]) -> dict[TallyKey, More]:
+    counts: defaultdict[TallyKey, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        call = row["attempt"]
+        pins = {name: call[name] for name in ("batch_id", "prompt_id", "model")}
+        counts[TallyKey.at(call["created_us"], **pins)] += Counter(
+            {
+                Count.CALLS: 1,
+                Count.ANSWERS: 1,
+                Count.DEAD if call["fault"] else Count.DONE: 1,
+                Count.COST_NUSD: call["cost_nusd"],
+                Count.INPUT_TOKENS: call["input_tokens"],
+                Count.OUTPUT_TOKENS: call["output_tokens"],
+            }
+        )
+    return {key: More(Tally(counted)) for key, counted in counts.items()}
 
 
 def _rows(
@@ -100,7 +120,10 @@ def _rows(
             "message": message if failed else None, "created_us": at_us, "queued_us": at_us,
             "finished_us": at_us + GAP_US,
         },
-        "source": {"batch_id": batch_id, "document_id": id_, "name": f"invoices/{made.name}.txt"},
+        "source": {
+            "batch_id": batch_id, "document_id": id_, "position": number,
+            "name": f"invoices/{made.name}.txt",
+        },
         "attempt": {
             "id": attempt_id, "document_id": id_, "batch_id": batch_id, "number": 1,
             "state": "concluded", "worker_id": "w", "model": "gpt-5-mini",
