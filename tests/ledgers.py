@@ -29,6 +29,7 @@ from runner.ledger.keypauses import end_what_is_over
 from runner.ledger.outcomes import finish
 from runner.ledger.standing import batch_standing
 from runner.ledger.submission import (
+    Added,
     Batch,
     BatchPlan,
     add_documents,
@@ -146,11 +147,17 @@ class World:
 
     def add(self, batch: Batch, *texts: str | None, first_position: int = 0) -> None:
         """Add sources to a batch, see `texts_of`."""
+        self.submit(batch, texts_of(*texts), first_position=first_position)
+
+    def submit(
+        self, batch: Batch, sources: Sequence[SourceText], *, first_position: int = 0
+    ) -> Added:
+        """Add sources to a batch in a transaction of their own."""
         with self.ledger.transaction() as connection:
-            add_documents(
+            return add_documents(
                 connection,
                 batch.id,
-                name_documents(batch.id, texts_of(*texts)),
+                name_documents(batch.id, sources),
                 first_position=first_position,
                 now_us=self.tick(),
             )

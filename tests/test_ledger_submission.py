@@ -41,14 +41,7 @@ def test_adding_the_same_inputs_again_changes_nothing(world: World) -> None:
     batch = world.batch()
     world.add(batch, "one", "two")
     before = world.rows(batch), sources(world)
-    with world.ledger.transaction() as connection:
-        added = add_documents(
-            connection,
-            batch.id,
-            name_documents(batch.id, texts_of("one", "two")),
-            first_position=2,
-            now_us=world.tick(),
-        )
+    added = world.submit(batch, texts_of("one", "two"), first_position=2)
     assert (added.accepted, added.duplicate) == (0, 2)
     assert (world.rows(batch), sources(world)) == before
 
@@ -56,14 +49,8 @@ def test_adding_the_same_inputs_again_changes_nothing(world: World) -> None:
 def test_two_inputs_of_one_content_are_two_sources_of_one_document(world: World) -> None:
     batch = world.batch()
     texts = [SourceText("a.txt", b"same", "same"), SourceText("b.txt", b"same", "same")]
-    with world.ledger.transaction() as connection:
-        added = add_documents(
-            connection,
-            batch.id,
-            name_documents(batch.id, texts),
-            first_position=0,
-            now_us=world.tick(),
-        )
+    added = world.submit(batch, texts)
+    with world.ledger.snapshot() as connection:
         standing = batch_standing(connection, batch)
     assert (added.accepted, added.duplicate) == (1, 1)
     assert (standing.accepted, standing.duplicate) == (1, 1)
@@ -76,14 +63,7 @@ def test_a_source_that_comes_later_is_found_by_its_document(world: World) -> Non
     batch = world.batch()
     world.add(batch, "first", "one")
     later = [SourceText("again", b"one", "one"), SourceText("new", b"two", "two")]
-    with world.ledger.transaction() as connection:
-        add_documents(
-            connection,
-            batch.id,
-            name_documents(batch.id, later),
-            first_position=2,
-            now_us=world.tick(),
-        )
+    world.submit(batch, later, first_position=2)
     document_id = dict(sources(world))["again"]
     with world.ledger.snapshot() as connection:
         assert source_names(connection, document_id) == ("one", "again")
@@ -92,14 +72,7 @@ def test_a_source_that_comes_later_is_found_by_its_document(world: World) -> Non
 def test_two_inputs_of_one_name_are_two_documents(world: World) -> None:
     batch = world.batch()
     texts = [SourceText("row", b"old", "old"), SourceText("row", b"new", "new")]
-    with world.ledger.transaction() as connection:
-        add_documents(
-            connection,
-            batch.id,
-            name_documents(batch.id, texts),
-            first_position=0,
-            now_us=world.tick(),
-        )
+    world.submit(batch, texts)
     assert [name for name, _ in sources(world)] == ["row", "row"]
     assert len({id_ for _, id_ in sources(world)}) == 2
 
@@ -150,14 +123,7 @@ def test_a_document_that_was_unparsable_is_queued_once_its_text_can_be_read(worl
 def test_of_two_equal_files_one_that_was_read_is_enough(world: World) -> None:
     batch = world.batch()
     texts = [SourceText("a.pdf", b"raw", None, "crashed"), SourceText("b.pdf", b"raw", "text")]
-    with world.ledger.transaction() as connection:
-        add_documents(
-            connection,
-            batch.id,
-            name_documents(batch.id, texts),
-            first_position=0,
-            now_us=world.tick(),
-        )
+    world.submit(batch, texts)
     [row] = world.rows(batch)
     assert row.state == DocumentState.QUEUED
 

@@ -94,9 +94,8 @@ def catch_up(store: Store, ledger: Ledger, *, most_s: float) -> Lag:
         except sqlite3.OperationalError:
             if not _can_be_read(store):
                 raise
-            return Lag(
-                lag(store, ledger)
-            )  # no room to write, or another one writes: it is still asked
+            # no room to write, or another one writes: it is still asked
+            return Lag(lag(store, ledger))
         if bite.behind == 0 and bite.taken == 0:
             return Lag(0, is_none=True)
         if (left_s := until_s - time.monotonic()) <= 0:
