@@ -39,26 +39,37 @@ class Alerts:
         self._clock_s = clock_s
         self._places = asyncio.Semaphore(AT_ONCE)
         self._telling: set[asyncio.Task[None]] = set()
+        self._taking: asyncio.Task[None] | None = None
+        self._one_takes = asyncio.Lock()
 
     async def look(self) -> None:
-        """Take what is due and begin to tell it; waits for no command and no webhook."""
-        now_us = round(self._clock_s() * 1e6)
-        limit_nusd = self._day_limit_nusd
-        if not await self._ledger.read_one(
-            lambda connection: alerts_due(connection, day_limit_nusd=limit_nusd, now_us=now_us)
-        ):
-            return
-        taken = await self._ledger.write_one(
-            lambda connection: take_alerts(connection, day_limit_nusd=limit_nusd, now_us=now_us)
-        )
-        for alert in taken:
-            if alert.kind not in SAID_ELSEWHERE:
-                log(alert.kind, alert.message, scope=alert.scope, batch=alert.batch)
-            self._begin_to_tell(alert)
+        """Take what is due and begin to tell it; waits for no command and no webhook.
+
+        What is being taken when this is cancelled is told all the same: nobody is given it again.
+        """
+        self._taking = asyncio.create_task(self._take())
+        await asyncio.shield(self._taking)
+
+    async def _take(self) -> None:
+        async with self._one_takes:
+            now_us = round(self._clock_s() * 1e6)
+            limit_nusd = self._day_limit_nusd
+            if not await self._ledger.read_one(
+                lambda connection: alerts_due(connection, day_limit_nusd=limit_nusd, now_us=now_us)
+            ):
+                return
+            taken = await self._ledger.write_one(
+                lambda connection: take_alerts(connection, day_limit_nusd=limit_nusd, now_us=now_us)
+            )
+            for alert in taken:
+                if alert.kind not in SAID_ELSEWHERE:
+                    log(alert.kind, alert.message, scope=alert.scope, batch=alert.batch)
+                self._begin_to_tell(alert)
 
     async def finish(self) -> None:
-        """Tell what is left, and wait a while until it is told."""
-        await self.look()
+        """Wait a while until what was taken is told."""
+        if self._taking is not None:
+            await self._taking
         if not self._telling:
             return
         _, late = await asyncio.wait(self._telling, timeout=FINISH_MAX_S)

@@ -120,7 +120,8 @@ class Feeder:
         me = self._heart.row.id
         await self._ledger.write_one(lambda connection: resign(connection, me))
         if self.fleet.leads:
-            await self._alerts.finish()
+            await self._alerts.look()
+        await self._alerts.finish()
         if any(worker.id != me for worker in self.fleet.workers):
             return
         left = await self._ledger.read_one(ready_tickets)

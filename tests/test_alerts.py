@@ -179,6 +179,31 @@ async def test_the_command_reads_one_line_of_json(
     assert capsys.readouterr().err.count("runner: budget of the day 2023-11-14") == 1
 
 
+async def test_what_is_taken_as_the_drain_begins_is_told_too(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_go = threading.Event(), threading.Event()
+
+    def take_late(*arguments: Any, **named: Any) -> list[Alert]:
+        taken = take_alerts(*arguments, **named)
+        begun.set()
+        assert may_go.wait(10)
+        return taken
+
+    monkeypatch.setattr(runner.alerts, "take_alerts", take_late)
+    spend(world, LIMIT_NUSD)
+    alerts = Alerts(world.ledger, command(tmp_path, APPEND), clock_s=lambda: world.now_us / 1e6)
+    looking = asyncio.create_task(alerts.look())
+    await asyncio.to_thread(begun.wait, 10)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    assert looking.cancelled()
+    may_go.set()
+    await alerts.look()
+    await alerts.finish()
+    assert len(told(tmp_path)) == 1
+
+
 FAILS = ("lines.write('x\\n'); lines.flush(); sys.exit(3)\n", "ended with exit code 3")
 HANGS = ("lines.write('x\\n'); lines.flush(); time.sleep(60)\n", "took longer than 1 s")
 
