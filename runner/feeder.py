@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from runner.alerts import Alerts
+from runner.config import ModelSettings
 from runner.crashpoints import Point, reach
 from runner.heartbeat import ROAD, Heart, Judge
 from runner.keys import Ticket
@@ -19,6 +20,7 @@ from runner.ledger.ends import Finish, Settlement
 from runner.ledger.feeding import (
     Feed,
     Orphan,
+    Waiting,
     bring_forward,
     feed,
     free_answered,
@@ -38,6 +40,7 @@ from runner.ledger.workers import (
     resign,
     take_lead,
 )
+from runner.limiter import time_to_start_s
 from runner.log import log
 from runner.model import AttemptState, Failure, Fault, Policy
 from runner.queue import ROAD_ERRORS, Road
@@ -87,12 +90,12 @@ class Feeder:
         policy_of: Callable[[str, int], Policy],
         ceiling_of: Callable[[Orphan], int | None],
         alerts: Alerts,
-        starts_per_s: Callable[[str], float],
+        limits_of: Callable[[str], ModelSettings],
         clock_s: Callable[[], float] = time.time,
         rng: random.Random,
     ) -> None:
         self._ledger = ledger
-        self._starts_per_s = starts_per_s
+        self._limits_of = limits_of
         self._road = road
         self._heart = heart
         self._judge = Judge(host=heart.host, monotonic=time.monotonic)
@@ -272,7 +275,7 @@ class Feeder:
             worker_id=self._heart.row.id,
             window=self.fleet.window,
             now_us=self._now_us(),
-            ready_max=self._ready_max,
+            enough=self._enough,
         )
         tickets = await self._ledger.write(feed, wish)
         if tickets:
@@ -285,10 +288,14 @@ class Feeder:
             await asyncio.sleep(LOOK_ROUND_S)
         return len(tickets)
 
-    def _ready_max(self, model: str) -> float:
-        """How many documents of a model may wait on the road: what its limits let start soon."""
-        least = max(READY_LEAST, READY_PER_WORKER * len(self.fleet.workers))
-        return max(least, AHEAD_S * self._starts_per_s(model))
+    def _enough(self, model: str, waiting: Waiting) -> bool:
+        """Whether so much of a model waits on the road as its limits let start soon."""
+        if waiting.documents < max(READY_LEAST, READY_PER_WORKER * len(self.fleet.workers)):
+            return False
+        ahead_s = time_to_start_s(
+            self._limits_of(model), documents=waiting.documents, text_bytes=waiting.text_bytes
+        )
+        return ahead_s >= AHEAD_S
 
     def _now_us(self) -> int:
         return round(self._clock_s() * 1e6)

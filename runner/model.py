@@ -313,6 +313,7 @@ class RawAnswer:
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)  # lower-case names
     elapsed_us: int = 0
+    sent_s: float | None = None  # when its request left, by `time.monotonic`; none: unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,7 @@ def _ending(answer: RawAnswer, reading: Reading) -> Ending:
         used = completion.usage.input_tokens + completion.usage.output_tokens
     return Ending(
         how=_ENDED_BY.get(failure.fault, Ended.ANSWERED) if failure else Ended.ANSWERED,
+        sent_s=answer.sent_s,
         used_tokens=used,
         retry_after_s=failure.retry_after_s if failure else None,
         told=answer.headers,

@@ -5,7 +5,7 @@ import io
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -27,6 +27,7 @@ IDLE_MAX_S = 4.0
 # A shorter key is a placeholder ("test", "EMPTY"): it is no secret, and blotting such a word out of
 # answers would falsify them.
 SECRET_MIN_CHARS = 20
+SENT_S = "sent_s"  # under this name an answer carries when its request left
 NO_KEY = "none"  # what a server on this machine gets when no key is set
 
 _KEPT_HEADERS = (
@@ -116,6 +117,7 @@ class OpenAIProvider:
                 name: link.blot(value.encode()).decode() for name, value in response.headers.items()
             },
             elapsed_us=_since_us(begun_ns),
+            sent_s=response.extensions.get(SENT_S),
         )
 
     async def aclose(self) -> None:
@@ -196,6 +198,7 @@ class _Transport(httpx2.AsyncBaseTransport):
         if self._session is None:
             self._session = _session(self._base_url)
         connect_s = request.extensions["timeout"]["connect"]
+        sending = _Sending()
         try:
             async with self._session.request(
                 request.method,
@@ -204,11 +207,17 @@ class _Transport(httpx2.AsyncBaseTransport):
                 data=_payload(request.content),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(connect=connect_s, sock_connect=connect_s),
+                trace_request_ctx=sending,
             ) as answer:
                 body = await _read_bounded(answer.content, self._stream)
                 headers = [pair for pair in answer.headers.items() if _is_kept(pair[0])]
                 stream = httpx2.ByteStream(body)  # `content=` would add a header
-                return httpx2.Response(answer.status, headers=headers, stream=stream)
+                return httpx2.Response(
+                    answer.status,
+                    headers=headers,
+                    stream=stream,
+                    extensions={SENT_S: sending.sent_s},
+                )
         except _NEVER_SENT as error:
             raise httpx2.ConnectError(_reason(error)) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -218,6 +227,24 @@ class _Transport(httpx2.AsyncBaseTransport):
         """Close the session's connections."""
         if self._session is not None:
             await self._session.close()
+
+
+@dataclass(slots=True)
+class _Sending:
+    """When the last piece of a request was handed to the connection, by `time.monotonic`."""
+
+    sent_s: float | None = None
+
+
+async def _note_sent(_session: object, context: Any, _piece: object) -> None:
+    context.trace_request_ctx.sent_s = time.monotonic()
+
+
+def _sent_noted() -> aiohttp.TraceConfig:
+    traced = aiohttp.TraceConfig()
+    traced.on_request_headers_sent.append(_note_sent)
+    traced.on_request_chunk_sent.append(_note_sent)
+    return traced
 
 
 def _client(base_url: str, key: str, stream: Stream | None) -> AsyncOpenAI:
@@ -234,6 +261,7 @@ def _session(base_url: str) -> aiohttp.ClientSession:
             ssl=httpx2.create_ssl_context() if parts.scheme == "https" else True,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=[_sent_noted()],
         proxy=_proxy(parts.scheme, parts.hostname or ""),
     )
 

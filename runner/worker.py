@@ -27,7 +27,7 @@ from runner.ledger import Ledger
 from runner.ledger.engine import sqlite_url
 from runner.ledger.gate import Release, release
 from runner.ledger.standing import has_open_documents
-from runner.limiter import Calendar, Limiter, starts_per_s
+from runner.limiter import Calendar, Limiter
 from runner.limitwatch import LimitWatch
 from runner.log import detail, log
 from runner.monitor import Monitor
@@ -167,7 +167,7 @@ class WorkerProcess:
                 settings=self._settings,
             ),
             alerts=Alerts(self._ledger, self._settings, clock_s=self._clock_s),
-            starts_per_s=lambda model: starts_per_s(self._settings.model(model)),
+            limits_of=self._settings.model,
             clock_s=self._clock_s,
             rng=self._rng,
         )

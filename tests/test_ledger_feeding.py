@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from runner.ledger.control import cancel_batch, resume_batch
-from runner.ledger.feeding import Feed, feed, free_answered, orphans, ready_tickets, take_back
+from runner.ledger.feeding import (
+    Feed,
+    Waiting,
+    feed,
+    free_answered,
+    orphans,
+    ready_tickets,
+    take_back,
+)
 from runner.ledger.pausing import pause_batch
 from runner.ledger.standing import has_open_documents, queue_standing
 from runner.ledger.submission import Batch
@@ -227,12 +235,12 @@ def test_of_a_model_with_limits_no_more_is_fed_than_they_let_start_soon(world: W
     world.add(other, *(f"other {number}" for number in range(50)))
     me = world.worker()
 
-    def ready_max(model: str) -> float:
-        return 6 if model == "small" else 1_000
+    def enough(model: str, waiting: Waiting) -> bool:
+        return model == "small" and waiting.documents >= 6
 
     for _ in range(3):
         with world.ledger.transaction() as connection:
-            wish = Feed(worker_id=me.id, window=60, now_us=world.tick(), ready_max=ready_max)
+            wish = Feed(worker_id=me.id, window=60, now_us=world.tick(), enough=enough)
             feed(connection, [wish])
     assert sum(fed(world, batch) for batch in slow) == 6, "both batches of the model together"
     assert fed(world, other) == 50, "the other model has all of its places"
@@ -245,6 +253,25 @@ def test_what_is_ready_of_a_batch_with_nothing_left_to_feed_counts_for_its_model
     assert len(world.feed(me)) == 4
     later = batch_of(world, "later", 10)
     with world.ledger.transaction() as connection:
-        wish = Feed(worker_id=me.id, window=60, now_us=world.tick(), ready_max=lambda _: 6)
+        wish = Feed(
+            worker_id=me.id,
+            window=60,
+            now_us=world.tick(),
+            enough=lambda _, waiting: waiting.documents >= 6,
+        )
         feed(connection, [wish])
     assert (fed(world, short), fed(world, later)) == (4, 2)
+
+
+def test_the_bytes_of_what_waits_count_with_those_that_are_fed_now(world: World) -> None:
+    batch, me = world.batch("long"), world.worker()
+    world.add(batch, *(f"{number}" * 100 for number in range(10, 30)))  # of 200 bytes each
+
+    def enough(_: str, waiting: Waiting) -> bool:
+        return waiting.text_bytes >= 1_000
+
+    for times in range(2):
+        with world.ledger.transaction() as connection:
+            wish = Feed(worker_id=me.id, window=60, now_us=world.tick(), enough=enough)
+            feed(connection, [wish])
+        assert fed(world, batch) == 5, times

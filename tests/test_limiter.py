@@ -84,6 +84,24 @@ def test_a_caller_that_gives_up_takes_nothing_and_leaves_its_place(redis_url: st
     play(redis_url, scene, rpm=60)
 
 
+@pytest.mark.parametrize("sent_late_s", [0.0, 3.0])
+def test_a_call_that_a_busy_process_sent_late_fills_its_window_from_then_on(
+    redis_url: str, *, sent_late_s: float
+) -> None:
+    async def scene(fleet: Fleet) -> None:
+        first = await fleet.grant(tokens=90)
+        sent_s = now_s() + sent_late_s
+        await asyncio.sleep(4)
+        fleet.limiters[0].end(
+            first,
+            Ending(how=Ended.ANSWERED, used_tokens=90, sent_s=sent_s if sent_late_s else None),
+        )
+        await fleet.grant(tokens=90)
+        assert now_s() == pytest.approx(sent_s + 10.1, abs=0.1)
+
+    play(redis_url, scene, tpm=600, window_s=10)
+
+
 def test_a_refusal_takes_back_the_starts_that_have_not_come(redis_url: str) -> None:
     async def scene(fleet: Fleet) -> None:
         first = await fleet.grant()

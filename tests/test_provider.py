@@ -179,6 +179,22 @@ async def test_an_answer_of_any_status_comes_back_with_its_exact_bytes(status: s
     assert len(server.requests) == 1
 
 
+async def test_an_answer_says_when_its_request_left() -> None:
+    replied_s: list[float] = []
+
+    async def reply_late(writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.1)
+        replied_s.append(time.monotonic())
+        await answer(b"{}")(writer)
+
+    began_s = time.monotonic()
+    async with serving(reply_late) as server, asking(server.url) as asked:
+        got = await asked.call(a_call())
+    assert isinstance(got, RawAnswer)
+    assert got.sent_s is not None
+    assert began_s < got.sent_s < replied_s[0]
+
+
 async def test_a_refused_connection_was_not_sent() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]

@@ -1,11 +1,10 @@
 """Puts queued documents on the road in fair shares, and takes back what got stuck there."""
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
-from math import inf
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
@@ -18,18 +17,31 @@ from runner.ledger.work import history_of
 from runner.model import AttemptState, BatchState, DocumentState, History
 
 
+@dataclass(slots=True)
+class Waiting:
+    """What waits for a call: documents, and the bytes of their texts together."""
+
+    documents: int = 0
+    text_bytes: int = 0
+
+    def add(self, documents: int, text_bytes: int) -> None:
+        """Count more."""
+        self.documents += documents
+        self.text_bytes += text_bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
     """A leader's wish to have at most `window` documents on the road and in calls.
 
-    Of those whose first model is `m`, at most `ready_max(m)` wait on the road: more would only fill
-    slots, where they keep documents of other models from being called.
+    Those whose first model is `m` are fed until `enough(m, waiting)` of them wait on the road: more
+    would only fill slots, where they keep documents of other models from being called.
     """
 
     worker_id: str
     window: int
     now_us: int
-    ready_max: Callable[[str], float] = lambda _: inf
+    enough: Callable[[str, Waiting], bool] = lambda _, __: False
 
 
 # a batch of weight 0 has a tenth of a usual one's share: it must not wait for ever
@@ -62,7 +74,7 @@ def _feed(connection: Connection, wish: Feed) -> list[Ticket]:
         return []
     shares = _shares(connection, on_road, room=room, now_us=wish.now_us)
     ready_of = _by_model(connection, ready)
-    chosen = list(_deal(shares, room, ready=ready_of, ready_max=wish.ready_max))
+    chosen = list(_deal(shares, room, ready=ready_of, enough=wish.enough))
     if chosen:
         connection.execute(_READY, [{"key": row.id} for row in chosen])
     return [Ticket(row.id, row.turn + 1) for row in chosen]
@@ -75,32 +87,38 @@ _READY = (
 )
 
 
-def _on_road(connection: Connection) -> tuple[Counter[str], Counter[str]]:
+def _on_road(connection: Connection) -> tuple[Counter[str], dict[str, Waiting]]:
     """By batch: documents on the road and in calls, and those of them that wait for a call."""
     rows = connection.execute(
-        select(document.c.batch_id, document.c.state, func.count())
+        select(
+            document.c.batch_id,
+            document.c.state,
+            func.count(),
+            func.sum(document.c.text_bytes),
+        )
         .where(document.c.state.in_([DocumentState.READY, DocumentState.RUNNING]))
         .group_by(document.c.batch_id, document.c.state)
     )
     on_road: Counter[str] = Counter()
-    ready: Counter[str] = Counter()
-    for batch_id, state, count in rows:
+    ready: dict[str, Waiting] = {}
+    for batch_id, state, count, text_bytes in rows:
         on_road[batch_id] += count
         if state == DocumentState.READY:
-            ready[batch_id] += count
+            ready[batch_id] = Waiting(count, int(text_bytes))
     return on_road, ready
 
 
-def _by_model(connection: Connection, ready: Counter[str]) -> Counter[str]:
+def _by_model(connection: Connection, ready: Mapping[str, Waiting]) -> dict[str, Waiting]:
     """What waits for a call, by the first model of its batch's ladder.
 
     Batches count that have nothing left to feed: they fill slots like any other.
     """
-    of_model: Counter[str] = Counter()
+    of_model: defaultdict[str, Waiting] = defaultdict(Waiting)
     for some in chunks(ready):
         query = select(batch.c.id, batch.c.models_json).where(batch.c.id.in_(some))
         for row in connection.execute(query):
-            of_model[_first_model(row)] += ready[row.id]
+            of_batch = ready[row.id]
+            of_model[_first_model(row)].add(of_batch.documents, of_batch.text_bytes)
     return of_model
 
 
@@ -152,7 +170,7 @@ def _due_of_kind(
     offset = 0
     while True:
         due = connection.execute(
-            select(document.c.id, document.c.turn)
+            select(document.c.id, document.c.turn, document.c.text_bytes)
             .where(
                 document.c.batch_id == batch_id,
                 document.c.state == DocumentState.QUEUED,
@@ -174,8 +192,8 @@ def _deal(
     shares: Sequence[_Share],
     room: int,
     *,
-    ready: Counter[str],
-    ready_max: Callable[[str], float],
+    ready: dict[str, Waiting],
+    enough: Callable[[str, Waiting], bool],
 ) -> Iterator[Any]:
     """Give one place at a time to the batch that has the fewest for its weight.
 
@@ -185,13 +203,13 @@ def _deal(
     heapify(line)
     while room and line:
         _, batch_id, poorest = line[0]
-        full = ready[poorest.model] >= ready_max(poorest.model)
-        row = None if full else next(poorest.waiting, None)
+        waiting = ready.setdefault(poorest.model, Waiting())
+        row = None if enough(poorest.model, waiting) else next(poorest.waiting, None)
         if row is None:
             heappop(line)
             continue
         poorest.on_road += 1
-        ready[poorest.model] += 1
+        waiting.add(1, row.text_bytes)
         heapreplace(line, (poorest.on_road / poorest.weight, batch_id, poorest))
         room -= 1
         yield row

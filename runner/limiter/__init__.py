@@ -3,7 +3,7 @@
 from runner.limiter.calendar import CALENDAR_ERRORS, Calendar
 from runner.limiter.grants import CUT_OFF, TAKEN_BACK, Ended, Ending, Grant, Postponed
 from runner.limiter.limiter import Limiter
-from runner.limiter.limits import OverLimitError, starts_per_s
+from runner.limiter.limits import OverLimitError, time_to_start_s
 from runner.limiter.line import Outage
 from runner.limiter.use import use_of
 
@@ -19,6 +19,6 @@ __all__ = [
     "Outage",
     "OverLimitError",
     "Postponed",
-    "starts_per_s",
+    "time_to_start_s",
     "use_of",
 ]

@@ -49,6 +49,7 @@ class Ending:
     """The end of a call. `told` are the provider's headers that speak of limits, lower-case."""
 
     how: Ended
+    sent_s: float | None = None  # when it left, in the event loop's time; none: not known
     used_tokens: int | None = None  # none: not reported
     retry_after_s: float | None = None
     told: Mapping[str, str] | None = None

@@ -1,11 +1,10 @@
 """What a model's limits amount to in one window of its provider."""
 
-from math import inf
-
 from runner.config import ModelSettings
 from runner.errors import RunnerError
 
 SMALL_CALL_TOKENS = 250  # fewer than the instructions and the schema of an extraction
+BYTES_PER_TOKEN_MOST = 6  # of English prose about 4.5, of other texts and of figures fewer
 
 
 class OverLimitError(RunnerError):
@@ -40,14 +39,16 @@ def refuse_oversize(model: str, limits: ModelSettings, *, tokens: int) -> None:
         )
 
 
-def starts_per_s(limits: ModelSettings) -> float:
-    """At most so many calls a second can start under these limits; infinite without any.
+def time_to_start_s(limits: ModelSettings, *, documents: int, text_bytes: int) -> float:
+    """In no less time can calls for so many documents start under these limits; 0 without any.
 
-    Concurrency counts as if every call took a second, tokens as if every call were small.
+    Concurrency counts as if every call took a second. The tokens of a text are put low, so that no
+    time is lost by who keeps calls ready for so long.
     """
-    bounds = [
-        inf if limits.rpm is None else limits.rpm / 60,
-        inf if limits.tpm is None else limits.tpm / 60 / SMALL_CALL_TOKENS,
-        inf if limits.max_concurrency is None else limits.max_concurrency,
-    ]
-    return min(bounds)
+    tokens = documents * SMALL_CALL_TOKENS + text_bytes / BYTES_PER_TOKEN_MOST
+    needs_s = (
+        0.0 if limits.rpm is None else documents * 60 / limits.rpm,
+        0.0 if limits.tpm is None else tokens * 60 / limits.tpm,
+        0.0 if limits.max_concurrency is None else documents / limits.max_concurrency,
+    )
+    return max(needs_s)
