@@ -164,6 +164,17 @@ def test_a_death_counts_against_the_suspect_alone_and_only_when_it_was_one(world
     assert (world.row(suspect.id).crashes, world.row(neighbour.id).crashes) == (1, 0)
 
 
+def test_a_burial_that_is_written_twice_charges_its_suspect_once(world: World) -> None:
+    batch = batch_of(world, "b", 1)
+    me = world.worker()
+    (suspect,) = world.rows(batch)
+    # a commit whose answer was lost on its way from the database is tried again
+    for expected in (True, False):
+        with world.ledger.transaction() as connection:
+            assert bury(connection, me, suspect=suspect.id) is expected
+    assert world.row(suspect.id).crashes == 1
+
+
 def test_a_ticket_is_loaded_only_while_it_is_ready_under_its_turn(world: World) -> None:
     batch_of(world, "b", 2)
     me = world.worker()

@@ -88,12 +88,13 @@ def bury(connection: Connection, seen: WorkerRow, *, suspect: str | None = None)
     """Take a worker for dead: it can claim nothing more, and its leases are swept.
 
     Its death counts against the `suspect`, the document whose job's code it was running.
-    False, and nothing changes, when it has given a sign of life since it was `seen`.
+    False, and nothing changes, when it has given a sign of life since it was `seen`, or is buried
+    already: a commit whose answer got lost is tried again.
     """
     buried = (
         connection.execute(
             update(worker)
-            .where(worker.c.id == seen.id, worker.c.beats == seen.beats)
+            .where(worker.c.id == seen.id, worker.c.beats == seen.beats, worker.c.state != "dead")
             .values(state="dead")
         ).rowcount
         == 1
