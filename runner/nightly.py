@@ -123,15 +123,20 @@ class Nightly:
         await child.wait()
 
     async def _conclude(self, code: int) -> None:
-        """A child that concluded its night has said so in the ledger; else say that it failed."""
-        night, self._night, self._child = self._night, None, None
+        """A child that concluded its night has said so in the ledger; else say that it failed.
+
+        Where a drain cuts this off, `finish` does it again.
+        """
+        assert self._reading is not None
+        await asyncio.shield(self._reading)
+        if code not in (INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL):
+            await self._tell_failure(code)
+        self._night = self._child = None
+
+    async def _tell_failure(self, code: int) -> None:
+        night, now_us = self._night, self._now_us()
         assert night is not None
-        if self._reading is not None:
-            await self._reading
-        if code in (INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL):
-            return
         raised = failed(night, code, self._tail.decode("utf-8", "replace"))
-        now_us = self._now_us()
 
         def write(connection: Connection) -> None:
             if end_night(connection, night, now_us=now_us):

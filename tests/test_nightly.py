@@ -184,6 +184,29 @@ async def test_a_worker_that_drains_ends_its_child_and_leaves_the_night_to_anoth
     await successor.finish()
 
 
+async def test_a_night_that_failed_as_the_drain_began_is_ended_and_told(
+    world: World, starts: Callable[[str], Path], tmp_path: Path
+) -> None:
+    may_go = tmp_path / "may-go"
+    holds_on = f"import os, time\nwhile not os.path.exists({str(may_go)!r}): time.sleep(0.02)"
+    starts(  # what the child has started itself keeps its standard error open
+        f"import subprocess\nsubprocess.Popen([sys.executable, '-c', {holds_on!r}])\nsys.exit(2)"
+    )
+    nightly = keeper(world)
+    await nightly.look()
+    await until(lambda: nightly._child is not None and nightly._child.returncode is not None)
+    looking = asyncio.create_task(nightly.look())
+    await asyncio.sleep(0)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    assert looking.cancelled()
+    may_go.touch()
+    async with asyncio.timeout(100):
+        await nightly.finish()
+    assert [kind for kind, _ in alerts(world)] == ["nightly_failed"]
+    assert not take(world, "w2", living=())
+
+
 async def test_who_does_not_lead_and_who_comes_too_late_starts_nothing(
     world: World, starts: Callable[[str], Path]
 ) -> None:
