@@ -200,6 +200,7 @@ class Pipeline:
             )
         match answer:
             case Unanswered():
+                turn.sent = answer.fault is not Fault.NOT_SENT
                 failure = await self._tools.pacer.hear_nothing(paced, answer)
                 await self._conclude(turn, failure, unanswered=answer)
             case RawAnswer():

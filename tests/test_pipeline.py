@@ -562,6 +562,27 @@ async def test_an_abort_during_the_call_is_ambiguous(road_of: RoadMaker) -> None
     assert road.limiter.snapshot()["small"].in_flight == 0
 
 
+async def test_an_abort_after_a_call_that_was_not_sent_owes_nothing(
+    road_of: RoadMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    road = road_of(Unanswered(Fault.NOT_SENT, "refused", 1))
+    asked = asyncio.Event()
+
+    async def hangs(*_: Any) -> bool:
+        asked.set()
+        await asyncio.sleep(60)
+        return False
+
+    monkeypatch.setattr(Limiter, "is_out", hangs)  # as while Redis does not answer
+    async with running(road) as task:
+        await asyncio.wait_for(asked.wait(), 10)
+        task.cancel()
+    row = road.row()
+    assert (row.state, row.attempts, row.ambiguous) == (DocumentState.QUEUED, 0, 0)
+    assert road.attempts()[0].state == AttemptState.NOT_SENT
+    assert road.world.money(road.batch) == (0, 0, 0)
+
+
 async def test_an_abort_while_the_answer_is_being_stored_keeps_the_answer(
     road_of: RoadMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
