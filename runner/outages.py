@@ -41,8 +41,10 @@ class Outages:
         task.add_done_callback(self._forgiving.discard)
 
     async def finish(self) -> None:
-        """Wait for what has begun."""
-        await asyncio.gather(*self._forgiving)
+        """Wait for all that has begun; raises what kept one of them from being written."""
+        for ended in await asyncio.gather(*self._forgiving, return_exceptions=True):
+            if ended is not None:
+                raise ended
 
     async def _forgive(self, outage: Outage, *, since_us: int) -> None:
         await self._ledger.write_one(lambda connection: self._raise(connection, outage))

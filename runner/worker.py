@@ -333,16 +333,18 @@ class WorkerProcess:
         beating = asyncio.create_task(self._heart.beat_forever())
         try:
             await self._end_turns()
-            await self._outages.finish()
             with suppress(LedgerError):
                 await self._limit_watch.look()
         finally:
-            await self._limiter.aclose()
-            if self._traces is not None:
-                await asyncio.to_thread(self._traces.close)
-            beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
-            await self._part()
+            try:
+                await self._limiter.aclose()
+                await self._outages.finish()  # also of one that the last report has told of
+            finally:
+                if self._traces is not None:
+                    await asyncio.to_thread(self._traces.close)
+                beating.cancel()
+                await asyncio.gather(beating, return_exceptions=True)
+                await self._part()
 
     async def _end_turns(self) -> None:
         ending_night = asyncio.create_task(self._nightly.finish())

@@ -330,6 +330,24 @@ async def test_an_outage_is_told_of_once_whoever_hears_of_it(world: World) -> No
     assert "small at example.org fails again and again" in alert.message
 
 
+async def test_an_outage_that_cannot_be_told_keeps_no_other_from_being_forgiven(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(_: Any, raised: Raised, **__: Any) -> None:
+        if raised.scope == f"lane:{lane_of('one').id}":
+            raise ValueError("cannot be told")
+
+    forgiven: list[str] = []
+    monkeypatch.setattr("runner.outages.raise_alert", told)
+    monkeypatch.setattr("runner.outages.forgive", lambda _, run: forgiven.append(run.lane.key_id))
+    outages = Outages(world.ledger, clock_s=lambda: world.now_us / 1e6)
+    for key in ("one", "two"):
+        outages.begin(Outage(lane=lane_of(key), since_s=1.0))
+    with pytest.raises(ValueError, match="cannot be told"):
+        await outages.finish()
+    assert forgiven == [lane_of("two").key_id]
+
+
 # ------------------------------------------------------------ the webhook
 
 

@@ -10,8 +10,10 @@ import pytest
 from runner.config import Settings
 from runner.feeder import Feeder
 from runner.keys import Ticket
+from runner.ledger.outages import RunOfFailures
+from runner.limiter import Limiter, Outage
 from runner.worker import WorkerOptions, WorkerProcess
-from tests.ledgers import World, open_world
+from tests.ledgers import World, lane_of, open_world
 
 SOON_S = 30.0
 
@@ -85,3 +87,46 @@ async def test_a_lead_that_cannot_be_left_keeps_no_call_from_its_end(
     with pytest.raises(OSError, match="it cannot be left"):
         await work(tmp_path, turns, monkeypatch)
     assert turns.ended == ["answered"] * 2
+
+
+@pytest.fixture
+def forgiven(monkeypatch: pytest.MonkeyPatch) -> list[RunOfFailures]:
+    """The runs of failures that were forgiven."""
+    runs: list[RunOfFailures] = []
+    monkeypatch.setattr("runner.outages.forgive", lambda _, run: runs.append(run))
+    return runs
+
+
+@pytest.mark.usefixtures("world")
+async def test_an_outage_that_the_last_report_tells_of_is_forgiven_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgiven: list[RunOfFailures]
+) -> None:
+    class Last(Limiter):
+        async def aclose(self) -> None:
+            self._on_outage(Outage(lane=lane_of(), since_s=1.0))
+            await super().aclose()
+
+    monkeypatch.setattr("runner.worker.Limiter", Last)
+    with pytest.raises(OSError, match="cannot be written down"):
+        await work(tmp_path, Turns([breaks, calls, calls]), monkeypatch)
+    assert [run.lane for run in forgiven] == [lane_of()]
+
+
+@pytest.mark.usefixtures("world")
+async def test_a_lead_that_cannot_be_left_keeps_no_outage_from_being_forgiven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgiven: list[RunOfFailures]
+) -> None:
+    async def cannot(_: Feeder) -> None:
+        process._outages.begin(Outage(lane=lane_of(), since_s=1.0))
+        raise OSError("it cannot be left")
+
+    monkeypatch.setattr(Feeder, "retire", cannot)
+    turns = Turns([breaks, calls, calls])
+    monkeypatch.setattr("runner.worker.Pipeline", lambda _: turns)
+    process = WorkerProcess(
+        Settings.load(env={"RUNNER_HOME": str(tmp_path / "home")}), WorkerOptions(slots=3)
+    )
+    async with asyncio.timeout(SOON_S):
+        with pytest.raises(OSError, match="it cannot be left"):
+            await process.run()
+    assert [run.lane for run in forgiven] == [lane_of()]
