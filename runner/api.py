@@ -120,6 +120,7 @@ class Runner:
         self._jobs = PinnedJobs(settings.job_folders)
         self.ledger = Ledger(settings.ledger_url or sqlite_url(settings.ledger_path))
         self._workers = WorkerProcesses(processes, ("--concurrency", str(slots)))
+        self._one_keeps = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -293,7 +294,14 @@ class Runner:
 
     async def keep_workers(self) -> None:
         """Start this runner's own workers, and start again what died of them."""
-        await asyncio.to_thread(self._workers.restart_dead)
+        async with self._one_keeps:
+            keeping = asyncio.ensure_future(asyncio.to_thread(self._workers.restart_dead))
+            try:
+                await asyncio.shield(keeping)
+            except asyncio.CancelledError:
+                # a thread cannot be cancelled, and what it starts has to be there for `close`
+                await asyncio.wait([keeping])
+                raise
 
     def close(self) -> None:
         """Drain own workers and close the ledger."""

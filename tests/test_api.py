@@ -1,11 +1,16 @@
 """The Python face, and the scripts that stand on it, with real workers and the test provider."""
 
+import asyncio
 import json
 import sqlite3
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +21,7 @@ from runner.corrections import CorrectionError
 from runner.errors import InputError, JobError, NotFoundError, UsageError
 from runner.ledger.deadletters import DeadFilter
 from runner.model import Decided
+from runner.processes import WorkerProcesses
 from runner.testing.control import ProviderProcess
 from runner.testing.documents import generate_documents
 from tests.roads import Road
@@ -46,6 +52,60 @@ async def test_submit_wait_and_read_records(settings: Settings, provider: Provid
         again = await runner.submit("invoice", _texts(6), batch="five")
         assert (await again.wait(timeout_s=60)).accepted == 6
     assert len(provider.book()) == 6, "what was done is not asked again"
+
+
+@pytest.fixture
+def starting(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Starting]":
+    """Workers that start when told to."""
+    starting = Starting()
+    spawn = WorkerProcesses._spawn
+
+    def when_told(workers: WorkerProcesses) -> Any:
+        starting.begun.release()
+        assert starting.may_go.wait(30)
+        child = spawn(workers)
+        starting.children.append(child.process)
+        starting.made.release()
+        return child
+
+    monkeypatch.setattr(WorkerProcesses, "_spawn", when_told)
+    yield starting
+    starting.may_go.set()
+
+
+@dataclass
+class Starting:
+    """Children that are being started."""
+
+    begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    may_go: threading.Event = field(default_factory=threading.Event)
+    made: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    children: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+
+async def test_a_worker_that_is_being_started_as_its_runner_closes_ends_with_it(
+    settings: Settings, starting: Starting
+) -> None:
+    async with Runner.open(settings=settings) as runner:
+        keeping = asyncio.create_task(runner.keep_workers())
+        assert await asyncio.to_thread(starting.begun.acquire, timeout=30)
+        keeping.cancel()
+        asyncio.get_running_loop().call_later(0.5, starting.may_go.set)
+        await asyncio.gather(keeping, return_exceptions=True)
+        assert keeping.cancelled()
+    assert await asyncio.to_thread(starting.made.acquire, timeout=30)
+    assert [child.poll() is not None for child in starting.children] == [True]
+
+
+async def test_batches_that_are_waited_for_together_share_their_workers(
+    settings: Settings, starting: Starting
+) -> None:
+    async with Runner.open(settings=settings) as runner:
+        waits = [asyncio.create_task(runner.keep_workers()) for _ in range(2)]
+        assert await asyncio.to_thread(starting.begun.acquire, timeout=30)
+        asyncio.get_running_loop().call_later(0.5, starting.may_go.set)
+        await asyncio.gather(*waits)
+    assert len(starting.children) == 1
 
 
 async def test_a_batch_of_another_day_is_found_by_name(settings: Settings) -> None:
