@@ -10,6 +10,8 @@ import json
 import time
 from collections.abc import Callable
 
+from sqlalchemy import Connection
+
 from runner.budget import day_budget_nusd, nusd_to_usd
 from runner.config import Settings
 from runner.ledger import Ledger
@@ -58,9 +60,14 @@ class Alerts:
                 lambda connection: alerts_due(connection, day_limit_nusd=limit_nusd, now_us=now_us)
             ):
                 return
-            taken = await self._ledger.write_one(
-                lambda connection: take_alerts(connection, day_limit_nusd=limit_nusd, now_us=now_us)
-            )
+            # a commit whose answer gets lost is tried again, and is given nothing then
+            taken: dict[Alert, None] = {}
+
+            def take(connection: Connection) -> None:
+                alerts = take_alerts(connection, day_limit_nusd=limit_nusd, now_us=now_us)
+                taken.update(dict.fromkeys(alerts))
+
+            await self._ledger.write_one(take)
             for alert in taken:
                 if alert.kind not in SAID_ELSEWHERE:
                     log(alert.kind, alert.message, scope=alert.scope, batch=alert.batch)
