@@ -177,7 +177,7 @@ def test_no_api_key_reaches_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_server_that_ends_at_once_is_an_error_that_tells_its_log(tmp_path: Path) -> None:
-    kind = _of_shell("echo cannot bind >&2; exit 3", start_max_s=10)
+    kind = _of_shell("echo cannot bind >&2; exit 3", start_max_s=100)
     began_s = time.monotonic()
     with (
         pytest.raises(
@@ -186,16 +186,16 @@ def test_a_server_that_ends_at_once_is_an_error_that_tells_its_log(tmp_path: Pat
         use(tmp_path, kind),
     ):
         pass
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 50, "it is not waited for"
     log = (tmp_path / "odd" / "server.log").read_text()
     assert "cannot bind" in log
     assert "the server ended by itself with status 3" in log
 
 
 def test_a_server_that_never_answers_is_an_error_and_is_stopped(tmp_path: Path) -> None:
-    kind = _of_shell("echo thinking; exec sleep 60", start_max_s=1)
+    kind = _of_shell("echo thinking; exec sleep 60", start_max_s=2.5)
     with (
-        pytest.raises(RoadError, match=r"did not answer within 1 s; .*server\.log.*: thinking"),
+        pytest.raises(RoadError, match=r"did not answer within 2\.5 s; .*server\.log.*: thinking"),
         use(tmp_path, kind),
     ):
         pass

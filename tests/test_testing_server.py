@@ -78,7 +78,7 @@ def send(
     *,
     key: str | None = "k",
     path: str = "/v1/chat/completions",
-    timeout_s: float = 5,
+    timeout_s: float = 60,
     method: str = "POST",
 ) -> Reply:
     connection = http.client.HTTPConnection(urlsplit(provider.base_url).netloc, timeout=timeout_s)
@@ -540,18 +540,23 @@ def test_every_fault_there_is_has_a_test_above() -> None:
 
 
 def test_the_rolling_window_refuses_and_tells_when(provider: ProviderProcess) -> None:
-    provider.control(rpm=2, window_s=0.5)
+    provider.control(rpm=2, window_s=30)
     first, second, refused = (send(provider, body()) for _ in range(3))
     assert (first.status, second.status, refused.status) == (200, 200, 429)
-    assert first.headers["x-ratelimit-limit-requests"] == "240"  # a minute
+    assert first.headers["x-ratelimit-limit-requests"] == "4"  # a minute
     assert first.headers["x-ratelimit-remaining-requests"] == "1"
     assert "x-ratelimit-limit-tokens" not in first.headers
+    assert 0 < int(refused.headers["retry-after-ms"]) <= 30_000
+    assert send(provider, body(), key="another").status == 200
+    assert provider.summary().over_limit == 1
+    provider.control(rpm=1, window_s=0.5)
+    until_s = time.monotonic() + 30
+    while (refused := send(provider, body())).status == 200 and time.monotonic() < until_s:
+        pass  # on a busy machine a window may be over before the next call
     wait_ms = int(refused.headers["retry-after-ms"])
     assert 0 < wait_ms <= 500
-    assert send(provider, body(), key="another").status == 200
     time.sleep(wait_ms / 1000)
     assert send(provider, body()).status == 200
-    assert provider.summary().over_limit == 1
     tokens = provider.book()[0].prompt_tokens + provider.book()[0].completion_tokens
     provider.control(rpm=None, tpm=2 * tokens, window_s=60)
     assert [send(provider, body()).status for _ in range(3)] == [200, 200, 429]
@@ -669,8 +674,8 @@ def test_the_process_writes_its_book_and_its_address_and_stops_on_sigterm(tmp_pa
         while calling.poll() is None and not _in_flight(line[2]) and time.monotonic() < until_s:
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
-        assert calling.wait(5) != 0
+        assert process.wait(60) == 0
+        assert calling.wait(60) != 0
     (entry,) = [json.loads(text) for text in book.read_text().splitlines()]
     assert (entry["fault"], entry["answered"], entry["paid"]) == ("hang", False, True)
 
@@ -724,7 +729,7 @@ def test_bad_options_are_explained() -> None:
 
 
 def test_a_client_killed_mid_call_still_pays(provider: ProviderProcess) -> None:
-    provider.control(latency_ms=3_000)
+    provider.control(latency_ms=60_000)
     content = json.dumps(body()).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n"
     with socket.create_connection(("127.0.0.1", urlsplit(provider.base_url).port or 0)) as client:
@@ -734,4 +739,4 @@ def test_a_client_killed_mid_call_still_pays(provider: ProviderProcess) -> None:
             time.sleep(0.01)
     (entry,) = settled(provider)
     assert (entry.answered, entry.paid) == (False, True)
-    assert (entry.finished_s or 0) - entry.received_s < 2
+    assert (entry.finished_s or 0) - entry.received_s < 40, "it ended when its client did"

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,13 +49,15 @@ def test_who_does_not_send_a_whole_head_is_hung_up_on(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "HEAD_MAX_S", 0.2)
+    kept_alive = partial(serving.uvicorn.Config, timeout_keep_alive=200)
+    monkeypatch.setattr(serving.uvicorn, "Config", kept_alive)
     listener = listen("127.0.0.1", 0)
     app, live = build(home.ledger, Settings.load(env=home.env), Access())
     thread = threading.Thread(target=serve, args=(app, live, listener), daemon=True)
     thread.start()
     began_s = time.monotonic()
     slow = [b"", b"GET / HTTP/1.1\r\n", b"GET /next"]
-    open_ones = [socket.create_connection(listener.getsockname(), timeout=10) for _ in slow]
+    open_ones = [socket.create_connection(listener.getsockname(), timeout=100) for _ in slow]
     open_ones[2].sendall(b"GET /static/icon.svg HTTP/1.1\r\nHost: localhost\r\n\r\n")
     while b"</svg>" not in open_ones[2].recv(65_536):
         pass
@@ -65,7 +68,7 @@ def test_who_does_not_send_a_whole_head_is_hung_up_on(
             pass
         one.close()
     live.close()
-    assert time.monotonic() - began_s < 4, "well before a connection that is kept alive ends"
+    assert time.monotonic() - began_s < 100, "well before a connection that is kept alive ends"
 
 
 async def test_looks_have_a_most_of_listeners_and_end_with_the_process(home: Home) -> None:
@@ -75,17 +78,19 @@ async def test_looks_have_a_most_of_listeners_and_end_with_the_process(home: Hom
         listeners = []
         for _ in range(20):
             one = socket.create_connection(("127.0.0.1", board.port))
-            one.settimeout(20)
+            one.settimeout(100)
             one.sendall(request.encode())
             while b"event: look" not in one.recv(65_536):
                 pass
             listeners.append(one)
         assert known.get("/live").status == 503
-        began_s = time.monotonic()
         board.process.send_signal(signal.SIGTERM)
-        assert board.process.wait(10) == 0
-        assert time.monotonic() - began_s < 3, "no open page holds it back"
+        assert board.process.wait(100) == 0
         for one in listeners:
+            last = b""
+            while more := one.recv(65_536):
+                last = (last + more)[-5:]
+            assert last == b"0\r\n\r\n", "it came to its end: what is held back is cut off"
             one.close()
 
 
