@@ -143,11 +143,11 @@ def scraped(road: Road) -> bytes:
     """What `runner metrics` serves."""
     serving = road.start("metrics", "--port", "0")
     assert serving.stdout is not None
-    with urllib.request.urlopen(serving.stdout.readline().strip(), timeout=30) as answer:
+    with urllib.request.urlopen(serving.stdout.readline().strip(), timeout=100) as answer:
         assert answer.headers["Content-Type"] == CONTENT_TYPE
         found: bytes = answer.read()
     serving.terminate()
-    assert serving.wait(10) == 0
+    assert serving.wait(100) == 0
     return found
 
 

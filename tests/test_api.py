@@ -24,7 +24,7 @@ from runner.model import Decided
 from runner.processes import WorkerProcesses
 from runner.testing.control import ProviderProcess
 from runner.testing.documents import generate_documents
-from tests.roads import Road
+from tests.roads import PATIENCE_S, Road
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -44,13 +44,13 @@ def _texts(count: int) -> list[tuple[str, str]]:
 async def test_submit_wait_and_read_records(settings: Settings, provider: ProviderProcess) -> None:
     async with Runner.open(settings=settings) as runner:
         batch = await runner.submit("invoice", _texts(5), batch="five")
-        summary = await batch.wait(timeout_s=60)
+        summary = await batch.wait(timeout_s=PATIENCE_S)
         assert (summary.accepted, summary.done, summary.attempts) == (5, 5, 5)
         lines = [line async for line in batch.records()]
         assert [line.source for line in lines] == [name for name, _ in _texts(5)]
         assert all(line.data and line.cost_usd for line in lines)
         again = await runner.submit("invoice", _texts(6), batch="five")
-        assert (await again.wait(timeout_s=60)).accepted == 6
+        assert (await again.wait(timeout_s=PATIENCE_S)).accepted == 6
     assert len(provider.book()) == 6, "what was done is not asked again"
 
 
@@ -132,7 +132,7 @@ async def test_a_paused_batch_says_why_instead_of_waiting_for_ever(
     async with Runner.open(settings=settings) as runner:
         batch = await runner.submit("invoice", _texts(3), batch="paused")
         with pytest.raises(PausedError, match="runner batch resume paused"):
-            await batch.wait(timeout_s=60)
+            await batch.wait(timeout_s=PATIENCE_S)
 
 
 async def test_dead_letters_are_listed_and_retried_once(
@@ -141,19 +141,19 @@ async def test_dead_letters_are_listed_and_retried_once(
     provider.control(faults={"rules": [{"fault": "too_large_413", "match": "."}]})
     async with Runner.open(settings=settings) as runner:
         batch = await runner.submit("invoice", _texts(2), batch="dead")
-        assert (await batch.wait(timeout_s=60)).dead == 2
+        assert (await batch.wait(timeout_s=PATIENCE_S)).dead == 2
         assert {letter.reason for letter in await runner.dead()} == {"bad_request"}
         provider.control(heal=True)
         assert len(await runner.retry(DeadFilter(reason="bad_request"))) == 2
         assert await runner.retry(DeadFilter(reason="bad_request")) == []
-        assert (await batch.wait(timeout_s=60)).done == 2
+        assert (await batch.wait(timeout_s=PATIENCE_S)).done == 2
 
 
 async def test_what_waits_for_a_person_is_decided_on_once(road: Road, settings: Settings) -> None:
     road.configure("[review]\naudit_percent = 100\n")
     async with Runner.open(settings=Settings.load(env=road.env)) as runner:
         batch = await runner.submit("invoice", _texts(2), batch="audited")
-        assert (await batch.wait(timeout_s=60)).done == 2
+        assert (await batch.wait(timeout_s=PATIENCE_S)).done == 2
         one, two = await runner.reviews()
         await runner.review(one, Decided.ACCEPTED, reviewer="ann")
         with pytest.raises(UsageError, match="it was accepted by ann"):
@@ -173,7 +173,7 @@ def _script(road: Road, name: str, *arguments: str) -> str:
         env=road.env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from runner.cli.commands import Command, LazyGroup
 from runner.cli.endings import exit_code_of
 from runner.cli.exits import MEANINGS, Exit
 from runner.errors import LedgerError, RoadError, RunnerError
-from tests.command_lines import RUNNER, call, clean_env, spawn
+from tests.command_lines import RUNNER, TIMEOUT_S, call, clean_env, spawn
 
 HELP_MAX_S = 1.0  # of a core; it takes 0.1
 
@@ -179,7 +179,7 @@ def test_a_reader_that_goes_away_is_no_trouble(tmp_path: Path) -> None:
     )
     assert process.stdout is not None
     process.stdout.close()
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=TIMEOUT_S)
     assert told == ""
     assert process.returncode == Exit.FAILED
 

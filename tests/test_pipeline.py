@@ -552,7 +552,7 @@ async def test_an_abort_during_the_call_is_ambiguous(road_of: RoadMaker) -> None
     road = road_of(answer())
     road.provider.waits = True
     async with running(road) as task:
-        await asyncio.wait_for(road.provider.begun.wait(), 5)
+        await asyncio.wait_for(road.provider.begun.wait(), 30)
         assert road.pipeline.calling
         task.cancel()
     row = road.row()
@@ -575,7 +575,7 @@ async def test_an_abort_after_a_call_that_was_not_sent_owes_nothing(
 
     monkeypatch.setattr(Limiter, "is_out", hangs)  # as while Redis does not answer
     async with running(road) as task:
-        await asyncio.wait_for(asked.wait(), 10)
+        await asyncio.wait_for(asked.wait(), 30)
         task.cancel()
     row = road.row()
     assert (row.state, row.attempts, row.ambiguous) == (DocumentState.QUEUED, 0, 0)
@@ -596,7 +596,7 @@ async def test_an_abort_while_the_answer_is_being_stored_keeps_the_answer(
 
     monkeypatch.setattr("runner.pipeline.store_answers", slow)
     async with running(road) as task:
-        await asyncio.wait_for(entered.wait(), 5)
+        await asyncio.wait_for(entered.wait(), 30)
         task.cancel()
     await road.world.ledger.write_one(lambda _: None)  # the store is committed
     (attempt,) = road.attempts()

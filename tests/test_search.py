@@ -387,7 +387,7 @@ def test_reading_through_ends_with_its_time_and_says_how_far_it_read(world: Call
 
 
 async def _until(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - a file gives no signal
             await asyncio.sleep(0.01)
 

@@ -281,7 +281,7 @@ def on_a_terminal(*arguments: str, home: Path) -> str:
             shown += os.read(leader, 65_536)
         except OSError:  # the other end is closed
             break
-    process.wait(30)
+    process.wait(100)
     os.close(leader)
     return shown.decode()
 

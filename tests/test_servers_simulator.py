@@ -8,7 +8,7 @@ from runner.servers.simulator import simulator, use_simulator
 
 
 def status_of(url: str, body: str) -> int:
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=10)
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=100)
     try:
         headers = {"Content-Type": "application/json", "Authorization": "Bearer any"}
         connection.request("POST", f"{urlsplit(url).path}/chat/completions", body, headers)

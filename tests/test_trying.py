@@ -97,7 +97,7 @@ def _fields(planned: BatchPlan) -> dict[str, Any]:
 async def until_heard(one: Trying) -> None:
     """All pieces have been sent and heard."""
     await one.begun.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while '"total": 5' not in one.stream.text:  # noqa: ASYNC110 - a stream rings no bell
             await asyncio.sleep(0.01)
 

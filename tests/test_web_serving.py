@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from runner.config import Settings, is_loopback
 from runner.errors import UsageError
@@ -49,8 +50,7 @@ def test_who_does_not_send_a_whole_head_is_hung_up_on(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "HEAD_MAX_S", 0.2)
-    kept_alive = partial(serving.uvicorn.Config, timeout_keep_alive=200)
-    monkeypatch.setattr(serving.uvicorn, "Config", kept_alive)
+    monkeypatch.setattr("uvicorn.Config", partial(uvicorn.Config, timeout_keep_alive=200))
     listener = listen("127.0.0.1", 0)
     app, live = build(home.ledger, Settings.load(env=home.env), Access())
     thread = threading.Thread(target=serve, args=(app, live, listener), daemon=True)
