@@ -24,7 +24,7 @@ SCHEMA = {
 
 
 def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=60)
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=200)
     try:
         headers = {"Content-Type": "application/json"}
         connection.request("POST", urlsplit(url).path, json.dumps(body), headers)
