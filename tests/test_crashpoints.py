@@ -109,6 +109,7 @@ def test_a_worker_refuses_a_trap_that_does_not_exist(road: Road) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a dozen workers one after the other, each of which starts anew
 def test_workers_killed_at_every_point_lose_nothing_and_stored_answers_are_paid_once(
     road: Road, provider: ProviderProcess
 ) -> None:
