@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runner.cli.exits import Exit
-from runner.cli.shapes.calls import CallDetailShape
+from runner.cli.shapes.call import CallDetailShape
 from runner.cli.shapes.search import HitShape, SearchShape
 from runner.ledger.ends import Settlement
 from runner.model import Again, AttemptState, Charge, Done, Failure, Fault

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from runner.cli.exits import Exit
 from runner.cli.shapes.batches import BatchChangedShape, BatchShape, ResultsShape
-from runner.cli.shapes.calls import CallDetailShape, CallListShape, CallShape, TraceShape
+from runner.cli.shapes.call import CallDetailShape
+from runner.cli.shapes.calls import CallListShape, CallShape, TraceShape
 from runner.cli.shapes.dead import DeadGroupShape, DeadListShape, LetterShape, RetriedShape
 from runner.cli.shapes.documents import DocumentShape
 from runner.cli.shapes.home import AuditShape

@@ -22,6 +22,7 @@ READING = {"runner.loaders", "lxml", "docx", "pypdfium2", "selectolax", "numpy",
 SHOWING = {"starlette", "uvicorn", "jinja2", "rich", "runner.web", "runner.pages"}
 MIGRATING = {"alembic", "sqlalchemy.dialects.postgresql", "sqlalchemy.orm"}
 WATCHING = {"prometheus_client", "opentelemetry", "psutil"}
+READING_ANSWERS = {"runner.completion", "runner.outputs", "runner.search", "difflib"}
 HEAVY = WORKING | PRICING | READING | SHOWING | MIGRATING | WATCHING
 
 # runs a command, then tells on stderr's last line what was loaded
@@ -59,6 +60,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
         "dead show {document}",
         "show {document}",
         "audit",
+        "batch list",
+        "batch list --json",
     ],
 )
 def test_a_command_that_looks_something_up_loads_nothing_heavy(world: Calls, command: str) -> None:
@@ -68,6 +71,13 @@ def test_a_command_that_looks_something_up_loads_nothing_heavy(world: Calls, com
     code, loaded = _loaded_by(*command.format(**ids).split(), home=world.home)
     assert code == 0
     assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize("command", ["status", "report", "calls list", "dead list", "batch list"])
+def test_a_list_does_not_load_what_reads_answers(world: Calls, command: str) -> None:
+    code, loaded = _loaded_by(*command.split(), home=world.home)
+    assert code == 0
+    assert loaded & READING_ANSWERS == set()
 
 
 def test_the_probe_sees_what_a_command_loads(world: Calls) -> None:

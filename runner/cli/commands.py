@@ -126,9 +126,9 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that is meant, and name close ones when there is none."""
-        from difflib import get_close_matches  # noqa: PLC0415 - only a wrong name needs it
-
         if args and args[0] not in self.table and not args[0].startswith("-"):
+            from difflib import get_close_matches  # noqa: PLC0415 - only a wrong name needs it
+
             close = get_close_matches(args[0], self.table, n=2)
             advice = f"; did you mean {' or '.join(close)}?" if close else ""
             ctx.fail(f"no command {args[0]!r}{advice}")

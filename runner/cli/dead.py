@@ -8,7 +8,7 @@ import click
 
 from runner.cli.commands import Command, LazyGroup, json_option
 from runner.cli.dead_filters import dead_filter, dead_letters, filter_options
-from runner.cli.lookup import find_document, look_at
+from runner.cli.lookup import find_document
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes.dead import (
     DeadGroupShape,
@@ -16,7 +16,7 @@ from runner.cli.shapes.dead import (
     ExportedShape,
     LetterShape,
 )
-from runner.cli.show import TEXT_CHARS_MAX, say_document
+from runner.cli.show import TEXT_CHARS_MAX, look_at, say_document
 from runner.cli.tables import Column, say_table
 from runner.cli.terminal import json_text, say_json, stdout_lines, talk
 from runner.cli.wording import several, short_time, usd

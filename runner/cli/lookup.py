@@ -1,10 +1,9 @@
 """Finds the one document or call that a person means."""
 
-from runner.cli.shapes.documents import DocumentShape
 from runner.cli.terminal import plain
 from runner.errors import NotFoundError, UsageError
 from runner.ledger import Ledger
-from runner.ledger.calls import document_calls, events, find_documents, view_document
+from runner.ledger.calls import find_documents, view_document
 
 NAMED_MAX = 10
 
@@ -30,13 +29,3 @@ def find_document(ledger: Ledger, typed: str) -> str:
     ]
     more = "\n  …" if len(found) > NAMED_MAX else ""
     raise UsageError(f"{typed!r} means several documents:\n" + "\n".join(lines) + more)
-
-
-def look_at(ledger: Ledger, document_id: str) -> DocumentShape:
-    """A document with its calls and events."""
-    with ledger.snapshot() as connection:
-        return DocumentShape.of(
-            view_document(connection, document_id),
-            calls=document_calls(connection, document_id),
-            events=events(connection, document_id=document_id),
-        )

@@ -81,8 +81,6 @@ pass_session = click.make_pass_decorator(Session)
 
 def find_batch(ledger: "Ledger", id_or_name: str) -> "Batch":
     """The batch of this id or name. Raises NotFoundError with names that come close."""
-    from difflib import get_close_matches  # noqa: PLC0415 - only a wrong name needs it
-
     from runner.ledger.control import batch_names  # noqa: PLC0415 - as in `ledger`
     from runner.ledger.submission import find_batch as find  # noqa: PLC0415 - as in `ledger`
 
@@ -90,6 +88,8 @@ def find_batch(ledger: "Ledger", id_or_name: str) -> "Batch":
         found = find(connection, id_or_name)
         if found is not None:
             return found
+        from difflib import get_close_matches  # noqa: PLC0415 - only a wrong name needs it
+
         close = get_close_matches(id_or_name, batch_names(connection), n=3)
     advice = f"did you mean {' or '.join(close)}?" if close else "`runner batch list` shows them"
     raise NotFoundError(f"no batch {id_or_name!r}: {advice}")

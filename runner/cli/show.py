@@ -8,7 +8,7 @@ import click
 
 from runner.cli.calls import say_calls
 from runner.cli.commands import Command, json_option
-from runner.cli.lookup import find_document, look_at
+from runner.cli.lookup import find_document
 from runner.cli.session import Session, pass_session
 from runner.cli.shapes.documents import DocumentShape, EvidenceShape
 from runner.cli.terminal import lines_of, plain, say, say_json, talk
@@ -56,6 +56,16 @@ def show(
         say_json(shape)
     elif html is None:
         say_document(shape, text_chars_max=None if full else TEXT_CHARS_MAX)
+
+
+def look_at(ledger: Ledger, document_id: str) -> DocumentShape:
+    """A document with its calls and events."""
+    with ledger.snapshot() as connection:
+        return DocumentShape.of(
+            view_document(connection, document_id),
+            calls=document_calls(connection, document_id),
+            events=events(connection, document_id=document_id),
+        )
 
 
 def page_of(ledger: Ledger, document_id: str) -> str:

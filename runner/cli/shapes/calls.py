@@ -1,6 +1,5 @@
-"""What the commands about calls print with `--json`."""
+"""What the commands about calls print with `--json`; one with its bodies is in `call.py`."""
 
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Self
 
@@ -8,8 +7,7 @@ from runner.budget import nusd_to_usd
 from runner.cli.shapes.base import Shape, in_s, in_usd
 from runner.cli.wording import iso
 from runner.keys import trace_id
-from runner.ledger.calls import AttemptRow, CallBodies
-from runner.outputs import Output
+from runner.ledger.calls import AttemptRow
 
 
 class CallShape(Shape):
@@ -46,10 +44,11 @@ class CallShape(Shape):
     @classmethod
     def of(cls, row: AttemptRow) -> Self:
         """A call as the ledger has it."""
-        return cls(**_call_fields(row))
+        return cls(**call_fields(row))
 
 
-def _call_fields(row: AttemptRow) -> dict[str, Any]:
+def call_fields(row: AttemptRow) -> dict[str, Any]:
+    """What `CallShape` says of a call."""
     same = (
         *("document_id", "batch_id", "number", "state", "model", "worker_id", "status", "fault"),
         *("message", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens"),
@@ -75,32 +74,6 @@ class CallListShape(Shape):
     """`calls list`."""
 
     calls: tuple[CallShape, ...]
-
-
-class CallDetailShape(CallShape):
-    """`calls show`: a call with the exact text of its request and answer; null once removed."""
-
-    output: Any  # the data in the answer, as recorded or as the model wrote it
-    output_problem: str | None  # why it gave no record
-    request: str | None
-    answer: str | None
-    headers: Mapping[str, str]
-
-    @classmethod
-    def of_call(cls, row: AttemptRow, bodies: CallBodies, output: Output) -> Self:
-        """A call with its bodies and what was read from them."""
-        return cls(
-            **_call_fields(row),
-            output=output.data,
-            output_problem=output.problem,
-            request=_text(bodies.request),
-            answer=_text(bodies.answer),
-            headers=bodies.headers,
-        )
-
-
-def _text(body: bytes | None) -> str | None:
-    return None if body is None else body.decode("utf-8", "backslashreplace")
 
 
 class TraceShape(Shape):
