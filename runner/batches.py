@@ -27,10 +27,10 @@ from runner.ledger.submission import (
     document_count,
     find_batch,
     finish_submission,
+    name_documents,
     open_batch,
 )
 from runner.model import DeadReason, DocumentState, History, SourceText
-from runner.naming import Namer
 from runner.pinned import Pinned, PinnedJobs
 from runner.prepare import prepare
 from runner.prices import PriceList
@@ -195,18 +195,15 @@ def submit(
         done.unparsable += added.unparsable
         on_progress(done)
 
-    with (
-        Namer(batch.id) as namer,
-        Intake(
-            ledger,
-            batch.id,
-            first_position=position,
-            clock_us=lambda: _us(clock_s or ledger.clock.s),
-            on_added=note,
-        ) as intake,
-    ):
+    with Intake(
+        ledger,
+        batch.id,
+        first_position=position,
+        clock_us=lambda: _us(clock_s or ledger.clock.s),
+        on_added=note,
+    ) as intake:
         for chunk in _chunks(texts):
-            intake.put(namer.begin(chunk))
+            intake.put(name_documents(batch.id, chunk))
     done.rejected = rejected()
     with ledger.transaction() as connection:
         finish_submission(connection, batch.id, rejected=done.rejected)

@@ -34,6 +34,7 @@ from runner.ledger.submission import (
     BatchPlan,
     add_documents,
     find_batch,
+    name_documents,
     open_batch,
 )
 from runner.ledger.tables import attempt, budget, document
@@ -52,7 +53,6 @@ from runner.model import (
     Review,
     SourceText,
 )
-from runner.naming import name_documents
 
 POSTGRES_URL = os.environ.get("RUNNER_TEST_POSTGRES_URL")
 START_US = 1_700_000_000_000_000

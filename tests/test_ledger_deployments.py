@@ -26,7 +26,7 @@ from runner.ledger.deployments import (
 from runner.ledger.gate import Refusal
 from runner.ledger.results import results
 from runner.ledger.secondreads import SecondPin, read_second_pin
-from runner.ledger.submission import Batch, add_documents
+from runner.ledger.submission import Batch, add_documents, name_documents
 from runner.ledger.tables import eval_run, record
 from runner.ledger.work import Work, load
 from runner.model import (
@@ -40,7 +40,6 @@ from runner.model import (
     SourceText,
     Unconfirmed,
 )
-from runner.naming import name_documents
 from tests.ledgers import DEAD, REVIEW, World, open_world
 
 GOOD, BAD = ("v1", "p1"), ("v2", "p2")

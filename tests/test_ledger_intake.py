@@ -4,7 +4,6 @@ import threading
 import time
 from base64 import b32encode
 from collections.abc import Callable, Iterator
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -18,10 +17,9 @@ from runner.keys import document_ids
 from runner.ledger import Ledger, intake
 from runner.ledger.engine import sqlite_url
 from runner.ledger.intake import CHUNKS_WAITING, Intake
-from runner.ledger.submission import Added
+from runner.ledger.submission import Added, Named, name_documents
 from runner.ledger.tables import document
 from runner.ledger.waiters import someone_waits, waiting
-from runner.naming import Named, name_documents
 from tests.ledgers import POSTGRES_URL, World, open_world, texts_of
 from tests.test_ledger_writer import Blocker
 
@@ -61,7 +59,7 @@ def test_chunks_keep_their_order_and_are_durable_when_they_are_told(world: World
 
     with intake_of(world, batch.id, on_added) as adding:
         for chunk in chunks_of(batch.id, 5):
-            adding.put(partial(list, chunk))
+            adding.put(chunk)
     assert seen == [(2, True)] * 5
     wanted = [one.document_id for chunk in chunks_of(batch.id, 5) for one in chunk]
     assert [row.id for row in world.rows(batch)] == wanted
@@ -75,7 +73,7 @@ def visible_at_each_commit(world: World, database: Path) -> list[int]:
     blocker = Blocker(database)
     with intake_of(world, batch.id, lambda _: seen.append(len(world.rows(batch)))) as adding:
         for chunk in chunks_of(batch.id, 3):
-            adding.put(partial(list, chunk))
+            adding.put(chunk)
         until(lambda: someone_waits(database))
         blocker.let_go()
     return seen
@@ -155,7 +153,7 @@ def test_what_writing_raises_reaches_who_reads_and_ends_the_writing(world: World
     def put_all() -> None:
         with intake_of(world, "none such", told.append) as adding:
             for chunk in chunks:
-                adding.put(partial(list, chunk))
+                adding.put(chunk)
 
     with pytest.raises(NoResultFound):
         put_all()
@@ -164,7 +162,7 @@ def test_what_writing_raises_reaches_who_reads_and_ends_the_writing(world: World
 
 def test_an_error_at_the_last_chunk_is_raised_at_the_end(world: World) -> None:
     with pytest.raises(NoResultFound), intake_of(world, "none such", lambda _: None) as adding:
-        adding.put(partial(list, chunks_of("none such", 1)[0]))
+        adding.put(chunks_of("none such", 1)[0])
 
 
 def test_what_was_put_before_an_error_of_the_reading_is_kept(world: World) -> None:
@@ -173,7 +171,7 @@ def test_what_was_put_before_an_error_of_the_reading_is_kept(world: World) -> No
     def read() -> None:
         with intake_of(world, batch.id, lambda _: None) as adding:
             for chunk in chunks_of(batch.id, 3):
-                adding.put(partial(list, chunk))
+                adding.put(chunk)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -17,11 +17,11 @@ from runner.ledger.submission import (
     document_count,
     find_batch,
     finish_submission,
+    name_documents,
     open_batch,
 )
 from runner.ledger.tables import source
 from runner.model import DocumentState, SourceText
-from runner.naming import name_documents
 from tests.ledgers import World, open_world, plan_of, texts_of
 
 

@@ -1,19 +1,28 @@
 """Content-addressed texts: stored once under their SHA-256, compressed with zstd."""
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import zstandard
 from sqlalchemy import Connection, delete, select
 
+from runner.keys import content_digest
 from runner.ledger.dialect import chunks, insert_many, many_at_a_time
 from runner.ledger.tables import blob, unwanted
-from runner.naming import Packed, pack
 
+LEVEL = 1  # of short texts it leaves as little as level 3, in two thirds of the time
 TEXT_MAX_BYTES = 64 * 1024 * 1024
 REMOVAL = "remove blobs"  # what is done one at a time, and not while others store
 
 _local = threading.local()
+
+
+def _compressor() -> zstandard.ZstdCompressor:
+    if not hasattr(_local, "compressor"):
+        _local.compressor = zstandard.ZstdCompressor(level=LEVEL)
+    compressor: zstandard.ZstdCompressor = _local.compressor
+    return compressor
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:
@@ -21,6 +30,22 @@ def _decompressor() -> zstandard.ZstdDecompressor:
         _local.decompressor = zstandard.ZstdDecompressor()
     decompressor: zstandard.ZstdDecompressor = _local.decompressor
     return decompressor
+
+
+class Packed(NamedTuple):  # made a million times in a row: thrice as fast as a frozen dataclass
+    """A content as it is stored."""
+
+    digest: bytes  # SHA-256 of the content
+    size_bytes: int  # of the content
+    zstd: bytes
+
+
+def pack(contents: Sequence[bytes]) -> list[Packed]:
+    """Compress contents, in this thread: other threads of the process go on meanwhile."""
+    compress = _compressor().compress
+    return [
+        Packed(content_digest(content), len(content), compress(content)) for content in contents
+    ]
 
 
 def store(connection: Connection, contents: Iterable[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Writes the documents of a submission in a thread of its own, while more are read and named.
+"""Writes the documents of a submission in a thread of its own, while more are read and prepared.
 
 On SQLite a transaction goes on from chunk to chunk: the ids of documents are random, so that each
 transaction writes nearly every page of the indexes anew, however few documents it has. It ends when
@@ -18,17 +18,13 @@ from sqlalchemy import Connection
 
 from runner.ledger import Ledger
 from runner.ledger.engine import BUSY_PAUSES_S
-from runner.ledger.submission import Added, add_documents
-from runner.naming import Named
+from runner.ledger.submission import Added, Named, add_documents
 
 HOLD_MAX_S = 1.0
 NEXT_MAX_S = 0.05  # how long an open transaction waits for the next chunk
 CHUNKS_WAITING = 8  # held in memory, so that a commit need not hold up the reading
 GIVE_WAY_MIN_S = 2 * BUSY_PAUSES_S[1]  # who waits tries at least once meanwhile
 GIVE_WAY_MAX_S = 0.1
-
-
-Chunk = Callable[[], Sequence[Named]]
 
 
 @dataclass(slots=True)
@@ -63,7 +59,7 @@ class Intake:
         self._clock_us = clock_us
         self._on_added = on_added
         self._error: BaseException | None = None
-        self._waiting: queue.Queue[Chunk | None] = queue.Queue(CHUNKS_WAITING)
+        self._waiting: queue.Queue[Sequence[Named] | None] = queue.Queue(CHUNKS_WAITING)
         # a daemon: who is ended while a transaction waits for its lock is not kept by it
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 
@@ -71,8 +67,8 @@ class Intake:
         self._thread.start()
         return self
 
-    def put(self, chunk: Chunk) -> None:
-        """Hand over what gives a chunk; waits while enough of them wait to be written."""
+    def put(self, chunk: Sequence[Named]) -> None:
+        """Hand a chunk over; waits while enough of them wait to be written."""
         if self._error is None:
             self._waiting.put(chunk)
         self._raise()
@@ -113,7 +109,9 @@ class Intake:
                     time.sleep(min(max(GIVE_WAY_MIN_S, held_s), GIVE_WAY_MAX_S))
                 chunk = self._waiting.get()
 
-    def _add_while_alone(self, connection: Connection, chunk: Chunk, *, began_s: float) -> _Turn:
+    def _add_while_alone(
+        self, connection: Connection, chunk: Sequence[Named], *, began_s: float
+    ) -> _Turn:
         """Add a chunk, and those after it as long as nobody else waits."""
         turn = _Turn([self._add(connection, chunk)])
         while self._ledger.is_sqlite and time.monotonic() < began_s + HOLD_MAX_S:
@@ -130,11 +128,11 @@ class Intake:
             turn.added.append(self._add(connection, following))
         return turn
 
-    def _add(self, connection: Connection, chunk: Chunk) -> Added:
+    def _add(self, connection: Connection, chunk: Sequence[Named]) -> Added:
         added = add_documents(
             connection,
             self._batch_id,
-            chunk(),
+            chunk,
             first_position=self._position,
             now_us=self._clock_us(),
         )

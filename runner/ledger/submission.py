@@ -4,22 +4,22 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from runner.canary import Canary
 from runner.errors import UsageError
-from runner.keys import new_id
+from runner.keys import document_ids, new_id
 from runner.ledger import blobs
+from runner.ledger.blobs import Packed, pack
 from runner.ledger.dialect import insert_many, one_at_a_time, one_of
 from runner.ledger.events import note_documents
 from runner.ledger.money import budget_scope, set_limit
 from runner.ledger.secondreads import SecondPin, written_second_pin
 from runner.ledger.tables import batch, budget, document, source
 from runner.ledger.tallies import Count, More, Tally, TallyKey, count_in
-from runner.model import BatchState, DeadReason, DocumentState, Purpose
-from runner.naming import Named, Packed
+from runner.model import BatchState, DeadReason, DocumentState, Purpose, SourceText
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +171,30 @@ def _shown(value: Any) -> str:
 def set_budget(connection: Connection, batch_id: str, limit_nusd: int) -> None:
     """Set the most that a batch may spend, in nano-dollars."""
     set_limit(connection, budget_scope(batch_id), limit_nusd)
+
+
+class Named(NamedTuple):
+    """An input under the id of its document, its text packed: all that needs no ledger."""
+
+    document_id: str
+    source: str
+    text: Packed | None  # none: it is unparsable, and `error` says why
+    error: str | None
+
+
+def name_documents(batch_id: str, texts: Sequence[SourceText]) -> list[Named]:
+    """Prepare one chunk of inputs for `add_documents`."""
+    packed = iter(pack([text.text.encode() for text in texts if text.text is not None]))
+    document_id = document_ids(batch_id)
+    return [
+        Named(
+            document_id(text.content),
+            text.source,
+            None if text.text is None else next(packed),
+            text.error,
+        )
+        for text in texts
+    ]
 
 
 def add_documents(

@@ -13,11 +13,11 @@ from runner.ledger.submission import (
     add_documents,
     find_batch,
     finish_submission,
+    name_documents,
     open_batch,
 )
 from runner.ledger.tables import batch, document
 from runner.model import DocumentState, Purpose, SourceText
-from runner.naming import name_documents
 
 _WAITS = document.c.state.in_([DocumentState.QUEUED, DocumentState.READY])
 

@@ -9,11 +9,10 @@ behind, or a signal that was meant for somebody else, is no verdict.
 import signal
 import time
 
-from runner.children import GoneError, LateError
 from runner.errors import UnparsableError
 from runner.loaders.frames import MEMORY, TEXT
 from runner.loaders.limits import ParseLimits
-from runner.loaders.process import ParserProcess
+from runner.loaders.process import GoneError, LateError, ParserProcess
 
 _GRACE_S = 1.0  # for an answer that came in time, while nobody was there to take it
 
