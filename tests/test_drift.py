@@ -206,7 +206,9 @@ async def test_a_rise_is_raised_once_whoever_leads_and_told_with_both_rates(
     today = fill(world, RISE)
     await monitor(world).look()
     await monitor(world).look()  # another worker leads meanwhile
-    await Alerts(world.ledger, Settings(home=Path())).finish()
+    alerts = Alerts(world.ledger, Settings(home=Path()))
+    await alerts.look()
+    await alerts.finish()
     said = capsys.readouterr().err
     assert said.count("rose from 2.0 % (of 700) to 25.0 % (of 200)".replace(" %", "%")) == 1
     assert f"since {today - timedelta(days=1)}" in said
