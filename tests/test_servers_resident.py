@@ -8,8 +8,9 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -25,12 +26,13 @@ from runner.servers.resident import (
     use,
     written_url,
 )
-from runner.servers.valkey import use_valkey
+from runner.servers.valkey import VALKEY, use_valkey
 
 COMMAND = """
 import sys, time
+from dataclasses import replace
 from pathlib import Path
-from runner.servers.valkey import use_valkey
+from runner.servers.valkey import VALKEY, use_valkey
 with use_valkey(Path(sys.argv[1])) as server:
     print(server.url, flush=True)
     sys.stdin.read()
@@ -190,6 +192,21 @@ def test_a_server_that_ends_at_once_is_an_error_that_tells_its_log(tmp_path: Pat
     log = (tmp_path / "odd" / "server.log").read_text()
     assert "cannot bind" in log
     assert "the server ended by itself with status 3" in log
+
+
+def test_a_server_that_is_killed_while_it_starts_is_started_again(tmp_path: Path) -> None:
+    kind = VALKEY
+
+    def prepare(folder: Path) -> Sequence[str]:
+        command = kind.prepare(folder)
+        tried = folder / "tried"
+        if tried.exists():
+            return command
+        tried.touch()
+        return ("sh", "-c", "kill -9 $$")
+
+    with use(tmp_path, replace(kind, prepare=prepare)) as server:
+        assert kind.answers(server.url)
 
 
 def test_a_server_that_never_answers_is_an_error_and_is_stopped(tmp_path: Path) -> None:

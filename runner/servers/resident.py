@@ -35,6 +35,7 @@ _USE_WAIT_MAX_S = 20.0  # a server that is being stopped has 5 s before it is ki
 _START_LOCK_EXTRA_S = 5.0
 _PROBE_MAX_S = 1.0
 _LAUNCH_MAX_S = 15.0
+_LAUNCHES_MAX = 3
 _ORPHAN_END_MAX_S = 5.0
 _LOG_KEPT_BYTES = 1_000_000  # a longer log starts anew with the next server
 _SAME_START_S = 1.0  # a process id that was given again belongs to a later start
@@ -85,20 +86,23 @@ class Resident:
         return self.folder / "server.log"
 
     def _started(self) -> str:
-        """The URL of the running server, started at most once; called under the start lock."""
+        """The URL of the running server, which is started if need be; called under the start lock.
+
+        One that ends before it answers is started again: somebody may have killed it.
+        """
         deadline_s = time.monotonic() + self.kind.start_max_s
-        launched = False
+        launches = 0
         while time.monotonic() < deadline_s:
             with _watchdog_lock(self.folder) as lock_fd:
                 if lock_fd is None:
                     url = self.kind.url(self.folder)
                     if url is not None and self.kind.answers(url):
                         return url
-                elif launched:
+                elif launches == _LAUNCHES_MAX:
                     raise self._failure("stopped right after its start")
                 else:
                     self._launch(lock_fd)
-                    launched = True
+                    launches += 1
             time.sleep(_POLL_S)
         raise self._failure(f"did not answer within {self.kind.start_max_s:g} s")
 
