@@ -242,7 +242,6 @@ async def _note_sent(_session: object, context: Any, _piece: object) -> None:
 
 def _sent_noted() -> aiohttp.TraceConfig:
     traced = aiohttp.TraceConfig()
-    traced.on_request_headers_sent.append(_note_sent)
     traced.on_request_chunk_sent.append(_note_sent)
     return traced
 

@@ -108,7 +108,7 @@ def _on_road(connection: Connection) -> tuple[Counter[str], dict[str, Waiting]]:
     return on_road, ready
 
 
-def _by_model(connection: Connection, ready: Mapping[str, Waiting]) -> dict[str, Waiting]:
+def _by_model(connection: Connection, ready: Mapping[str, Waiting]) -> defaultdict[str, Waiting]:
     """What waits for a call, by the first model of its batch's ladder.
 
     Batches count that have nothing left to feed: they fill slots like any other.
@@ -192,7 +192,7 @@ def _deal(
     shares: Sequence[_Share],
     room: int,
     *,
-    ready: dict[str, Waiting],
+    ready: defaultdict[str, Waiting],
     enough: Callable[[str, Waiting], bool],
 ) -> Iterator[Any]:
     """Give one place at a time to the batch that has the fewest for its weight.
@@ -203,7 +203,7 @@ def _deal(
     heapify(line)
     while room and line:
         _, batch_id, poorest = line[0]
-        waiting = ready.setdefault(poorest.model, Waiting())
+        waiting = ready[poorest.model]
         row = None if enough(poorest.model, waiting) else next(poorest.waiting, None)
         if row is None:
             heappop(line)

@@ -132,24 +132,25 @@ class Line:
         """
         if not self._paced or grant.start_us is None or grant.number not in self._under_way:
             return  # without a pace nothing stands on the calendar
-        early_s = grant.start_s - _now_s()
-        self._lead.note(early_s)
-        if early_s < -LATE_S:
-            self._under_way[grant.number] = self._moved(grant, to_s=_now_s())
+        ready_s = _now_s()
+        self._lead.note(grant.start_s - ready_s)
+        self._under_way[grant.number] = self._begun(grant, at_s=ready_s)
 
-    def _moved(self, grant: Grant, *, to_s: float) -> Grant:
-        """The grant of a call that begins later than it was to; the calendar is told."""
-        assert grant.start_us is not None
-        to_us = grant.start_us + round((to_s - grant.start_s) * 1e6)
+    def _begun(self, grant: Grant, *, at_s: float) -> Grant:
+        """The grant of a call that begins then; when that is late, the calendar is told."""
+        if not self._paced or grant.start_us is None or at_s < grant.start_s + LATE_S:
+            return grant
+        to_us = grant.start_us + round((at_s - grant.start_s) * 1e6)
         self._notes.move(grant, from_us=grant.start_us, to_us=to_us)
-        return replace(grant, start_s=to_s, start_us=to_us)
+        return replace(grant, start_s=at_s, start_us=to_us)
 
     def end(self, grant: Grant, ending: Ending) -> None:
         """The call has ended; only the first end of a grant counts."""
         known = self._under_way.pop(grant.number, None)
         if known is None:
             return
-        grant = self._as_sent(known, ending.sent_s)
+        # a busy process sends late what was ready in time
+        grant = known if ending.sent_s is None else self._begun(known, at_s=ending.sent_s)
         start_us = grant.start_us or self._clock.calendar_us(grant.start_s)
         if grant.own is not None:
             end_alone(self._own, grant.own, ending)
@@ -162,13 +163,6 @@ class Line:
             self._told = told_limits(ending.told) or self._told
         self._start_those_that_may()
         self._tend(hurry=ending.how in _URGENT or (self._paced and self._is_full()))
-
-    def _as_sent(self, grant: Grant, sent_s: float | None) -> Grant:
-        """The grant at the moment at which its request has left: a busy process sends it late."""
-        on_calendar = self._paced and grant.own is None and grant.start_us is not None
-        if not on_calendar or sent_s is None or sent_s < grant.start_s + LATE_S:
-            return grant
-        return self._moved(grant, to_s=sent_s)
 
     async def is_out(self) -> bool:
         """Whether the breaker is open, now that all that was said so far has been heard."""
