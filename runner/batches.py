@@ -35,7 +35,7 @@ from runner.pinned import Pinned, PinnedJobs
 from runner.prepare import prepare
 from runner.prices import PriceList
 
-CHUNK = 500
+CHUNK = 1_000
 CHUNK_MAX_BYTES = 4_000_000  # files and texts: a submitter holds a few chunks in memory
 CHUNK_MAX_S = 0.5  # a slow source does not keep finished inputs waiting longer
 

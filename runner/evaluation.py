@@ -5,7 +5,7 @@ what it asks, so that a repeated evaluation calls nobody.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from runner.batches import second_pin
@@ -148,7 +148,7 @@ def gold_sources(cases: Sequence[GoldCase]) -> list[SourceText]:
     return [
         SourceText(case.id, case.text.encode(), case.text)
         if case.text is not None
-        else replace(files[str(case.path)], source=case.id)
+        else files[str(case.path)]._replace(source=case.id)
         for case in cases
     ]
 

@@ -1,5 +1,6 @@
 """Intake: chunks are written in order beside the reading, and long transactions give way."""
 
+import sys
 import threading
 import time
 from base64 import b32encode
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 from sqlalchemy.exc import NoResultFound
 
+from runner.interpreter import QUICK_S, quick_handover
 from runner.keys import document_ids
 from runner.ledger import Ledger, intake
 from runner.ledger.engine import sqlite_url
@@ -79,10 +81,31 @@ def visible_at_each_commit(world: World, database: Path) -> list[int]:
     return seen
 
 
+def test_the_interpreter_is_handed_over_quickly_while_an_intake_runs(world: World) -> None:
+    before_s = sys.getswitchinterval()
+    batch = world.batch()
+    seen: list[float] = []
+    with intake_of(world, batch.id, lambda _: seen.append(sys.getswitchinterval())) as adding:
+        for chunk in chunks_of(batch.id, 2):
+            adding.put(chunk)
+    assert seen == pytest.approx([QUICK_S] * 2)
+    assert sys.getswitchinterval() == before_s
+
+
+def test_of_two_intakes_the_last_one_gives_the_interpreter_back() -> None:
+    before_s = sys.getswitchinterval()
+    with quick_handover:
+        with quick_handover:
+            pass
+        assert sys.getswitchinterval() == pytest.approx(QUICK_S)
+    assert sys.getswitchinterval() == before_s
+
+
 @sqlite_only
 def test_a_transaction_takes_all_that_is_at_hand(
     tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(intake, "HOLD_MIN_S", 60.0)
     monkeypatch.setattr(intake, "HOLD_MAX_S", 60.0)
     assert visible_at_each_commit(world, tmp_path / DATABASE) == [6, 6, 6]
 
@@ -91,9 +114,14 @@ def test_a_transaction_takes_all_that_is_at_hand(
 def test_a_transaction_ends_after_each_chunk_while_somebody_waits(
     tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(intake, "HOLD_MIN_S", 60.0)
     monkeypatch.setattr(intake, "HOLD_MAX_S", 60.0)
     with waiting(tmp_path / DATABASE):
         assert visible_at_each_commit(world, tmp_path / DATABASE) == [2, 4, 6]
+
+
+def test_the_first_documents_are_seen_soon_and_a_long_submission_commits_seldom() -> None:
+    assert [intake.hold_s(since_s) for since_s in (0.0, 0.5, 4.0, 60.0)] == [0.25, 0.25, 1.0, 4.0]
 
 
 @sqlite_only

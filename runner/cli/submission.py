@@ -19,6 +19,7 @@ from runner.cli.wording import several
 from runner.ledger import Ledger
 from runner.ledger.submission import Batch, BatchPlan, find_batch
 from runner.loaders import iter_sources
+from runner.loaders.limits import ROWS_READ_BYTES
 from runner.loaders.sources import STDIN
 from runner.model import SourceText
 from runner.pinned import Pinned, PinnedJobs
@@ -163,7 +164,7 @@ def _own_stdin() -> BinaryIO:
     A thread that waits in `sys.stdin` for ever would abort the interpreter at its end, which closes
     that object and finds it locked.
     """
-    return open(sys.stdin.fileno(), "rb", closefd=False)
+    return open(sys.stdin.fileno(), "rb", ROWS_READ_BYTES, closefd=False)
 
 
 def _limits(session: Session, asked: Asked, pinned: Pinned) -> Iterator[str]:

@@ -13,6 +13,7 @@ from runner.ledger.tables import blob, unwanted
 
 LEVEL = 1  # of short texts it leaves as little as level 3, in two thirds of the time
 TEXT_MAX_BYTES = 64 * 1024 * 1024
+MANY = 50  # of so many contents, making ready to compress them in one go costs less than it saves
 REMOVAL = "remove blobs"  # what is done one at a time, and not while others store
 
 _local = threading.local()
@@ -42,10 +43,18 @@ class Packed(NamedTuple):  # made a million times in a row: thrice as fast as a 
 
 def pack(contents: Sequence[bytes]) -> list[Packed]:
     """Compress contents, in this thread: other threads of the process go on meanwhile."""
-    compress = _compressor().compress
-    return [
-        Packed(content_digest(content), len(content), compress(content)) for content in contents
-    ]
+    frames = zip(contents, _compressed(contents), strict=True)
+    return [Packed(content_digest(content), len(content), zstd) for content, zstd in frames]
+
+
+def _compressed(contents: Sequence[bytes]) -> list[bytes]:
+    compressor = _compressor()
+    if len(contents) < MANY or not any(contents):  # it refuses to compress nothing
+        return [compressor.compress(content) for content in contents]
+    # Each call gives up the interpreter. For a short text it is back before a thread that waits for
+    # the interpreter has woken up: that one slept and woke 22,000 times beside 200,000 texts.
+    frames = compressor.multi_compress_to_buffer(list(contents))
+    return [frames[place].tobytes() for place in range(len(frames))]
 
 
 def store(connection: Connection, contents: Iterable[bytes]) -> None:

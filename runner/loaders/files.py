@@ -1,5 +1,6 @@
 """Whole files: each read once, within its cap, and handed on to be parsed."""
 
+import io
 import os
 import stat
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from runner.loaders.texts import over_cap, unreadable
 from runner.model import SourceText
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading, without ever waiting for a pipe's other end.
+def open_regular(path: Path, *, read_bytes: int = io.DEFAULT_BUFFER_SIZE) -> BinaryIO:
+    """Open a regular file, to be read so much at once, without waiting for a pipe's other end.
 
     Raises OSError, also when `path` is a pipe, a socket or a device.
     """
@@ -23,7 +24,7 @@ def open_regular(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(0, "not a regular file", str(path))
-    return os.fdopen(descriptor, "rb")
+    return os.fdopen(descriptor, "rb", read_bytes)
 
 
 @dataclass(frozen=True, slots=True)

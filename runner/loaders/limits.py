@@ -16,6 +16,9 @@ TEXT_MAX_BYTES = 5_000_000
 ROW_MAX_BYTES = 5_000_000
 """The largest row of JSON lines or of a table; one that is larger is passed over to its end."""
 
+ROWS_READ_BYTES = 1_000_000
+"""How much of JSON lines or of a table is read at once: each read gives up the interpreter."""
+
 ROW_SKIP_MAX_BYTES = 100_000_000
 """How far a row that is too large is followed in search of its end; after that its file ends."""
 

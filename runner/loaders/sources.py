@@ -14,7 +14,12 @@ from typing import IO, BinaryIO, assert_never, cast
 from runner.errors import InputError, UnparsableError
 from runner.loaders.files import FileUnderway, begin_file, open_regular, plain_text
 from runner.loaders.kinds import KINDS, kind_of
-from runner.loaders.limits import FILE_MAX_BYTES, FILES_UNDERWAY, ParseLimits
+from runner.loaders.limits import (
+    FILE_MAX_BYTES,
+    FILES_UNDERWAY,
+    ROWS_READ_BYTES,
+    ParseLimits,
+)
 from runner.loaders.parsers import Parsers
 from runner.loaders.rows import RowFields, jsonl_sources
 from runner.loaders.table import check_table, csv_sources
@@ -195,7 +200,7 @@ def _file_sources(path: Path, reading: _Reading) -> Iterator[SourceText | FileUn
 def _row_sources(source: str, path: Path, rows: Rows) -> Iterator[SourceText]:
     """The rows of a file; what ends the reading early is a source too, so that it is not missed."""
     try:
-        with open_regular(path) as stream:
+        with open_regular(path, read_bytes=ROWS_READ_BYTES) as stream:
             yield from rows(stream)
     except OSError as error:
         yield unreadable(source, f"cannot be read any further: {error.strerror}")
