@@ -194,6 +194,35 @@ def test_a_server_that_ends_at_once_is_an_error_that_tells_its_log(tmp_path: Pat
     assert "the server ended by itself with status 3" in log
 
 
+START_ON_A_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from runner.errors import RoadError
+from runner.servers.valkey import use_valkey
+resource.setrlimit(resource.RLIMIT_FSIZE, (16, resource.RLIM_INFINITY))
+try:
+    with use_valkey(Path(sys.argv[1])):
+        pass
+except RoadError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_start_on_a_full_disk_does_not_quote_an_older_start(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "redis" / "server.log").write_text("words of an older start\n")
+    tried = subprocess.run(
+        [sys.executable, "-c", START_ON_A_FULL_DISK, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "the redis server stopped right after its start" in tried.stderr
+    assert "has nothing of it: see whether the disk is full" in tried.stderr
+    assert "older start" not in tried.stderr
+
+
 def test_a_server_that_is_killed_while_it_starts_is_started_again(tmp_path: Path) -> None:
     kind = VALKEY
 

@@ -66,6 +66,7 @@ class Resident:
         self.folder = folder
         self.kind = kind
         self.url = ""
+        self._log_from = 0  # what the log held before this start
 
     def ensure(self) -> str:
         """Start the server unless it answers; returns its URL, which may differ from the last one.
@@ -91,6 +92,7 @@ class Resident:
         One that ends before it answers is started again: somebody may have killed it.
         """
         deadline_s = time.monotonic() + self.kind.start_max_s
+        self._log_from = self.log_path.stat().st_size if self.log_path.is_file() else 0
         launches = 0
         while time.monotonic() < deadline_s:
             with _watchdog_lock(self.folder) as lock_fd:
@@ -127,10 +129,13 @@ class Resident:
                 raise self._failure(f"could not be started ({error})") from error
 
     def _failure(self, what: str) -> RoadError:
-        log = self.log_path.read_text(errors="replace") if self.log_path.is_file() else ""
-        last = (log.strip() or "nothing").splitlines()[-1]
+        told = _log_since(self.log_path, self._log_from)
+        if told:
+            last = f"ends with: {told.splitlines()[-1]}"
+        else:
+            last = "has nothing of it: see whether the disk is full"
         return RoadError(
-            f"the {self.kind.name} server {what}; its log is {self.log_path}, and ends with: {last}"
+            f"the {self.kind.name} server {what}; its log is {self.log_path}, and {last}"
         )
 
 
@@ -233,6 +238,13 @@ def _open_log(path: Path) -> Iterator[int]:
         if os.fstat(log_fd).st_size > _LOG_KEPT_BYTES:
             os.ftruncate(log_fd, 0)
         yield log_fd
+
+
+def _log_since(path: Path, start: int) -> str:
+    """What was logged after `start`; all of it when the log has begun anew meanwhile."""
+    log = path.read_bytes() if path.is_file() else b""
+    new = log[start:] if len(log) >= start else log
+    return new.decode(errors="replace").strip()
 
 
 def _server_env() -> dict[str, str]:

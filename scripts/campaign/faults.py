@@ -192,8 +192,11 @@ def fill_redis(home: TorturedHome) -> Injected | None:
 
 
 def fill_disk(home: TorturedHome) -> Injected | None:
-    """No file of a worker may grow any more, the ledger's log among them."""
-    victim = home.some_worker()
+    """No file of a worker may grow any more, the ledger's log among them.
+
+    One that is just starting would only say so and end, as it should.
+    """
+    victim = home.some_worker_at_work()
     if victim is None:
         return None
     process = psutil.Process(victim.pid)
