@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from runner.testing.control import ProviderProcess
 from tests.roads import Road
@@ -12,6 +12,12 @@ from tests.roads import Road
 # an example that takes its time says something of a busy machine and nothing of the code
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+# where it is enough to know that an example fails: to make it small can take minutes
+settings.register_profile(
+    "unshrunk",
+    settings.get_profile("untimed"),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -81,7 +81,7 @@ def try_mutant(mutant: Mutant) -> Verdict:
 
 def _run_tests(tree: Path, tests: Sequence[str]) -> tuple[int | None, str]:
     """The exit code, None when time ran out, and the last line."""
-    options = ("-x", "-p", "no:randomly", "--no-header", "--tb=no")
+    options = ("-x", "-p", "no:randomly", "--no-header", "--tb=no", "--hypothesis-profile=unshrunk")
     try:
         done = subprocess.run(  # noqa: S603 - this interpreter
             [sys.executable, "-m", "pytest", *options, *tests],
