@@ -30,9 +30,8 @@ from runner.servers.valkey import VALKEY, use_valkey
 
 COMMAND = """
 import sys, time
-from dataclasses import replace
 from pathlib import Path
-from runner.servers.valkey import VALKEY, use_valkey
+from runner.servers.valkey import use_valkey
 with use_valkey(Path(sys.argv[1])) as server:
     print(server.url, flush=True)
     sys.stdin.read()
@@ -223,19 +222,24 @@ def test_a_start_on_a_full_disk_does_not_quote_an_older_start(tmp_path: Path) ->
     assert "older start" not in tried.stderr
 
 
-def test_a_server_that_is_killed_while_it_starts_is_started_again(tmp_path: Path) -> None:
-    kind = VALKEY
+def test_of_a_server_that_somebody_else_started_the_whole_log_is_told(tmp_path: Path) -> None:
+    silent = replace(VALKEY, answers=lambda _: False, start_max_s=1.0)
+    told = r"did not answer within 1 s; .* ends with: .*Ready to accept connections"
+    with use_valkey(tmp_path), pytest.raises(RoadError, match=told), use(tmp_path, silent):
+        pass
 
+
+def test_a_server_that_is_killed_while_it_starts_is_started_again(tmp_path: Path) -> None:
     def prepare(folder: Path) -> Sequence[str]:
-        command = kind.prepare(folder)
+        command = VALKEY.prepare(folder)
         tried = folder / "tried"
         if tried.exists():
             return command
         tried.touch()
         return ("sh", "-c", "kill -9 $$")
 
-    with use(tmp_path, replace(kind, prepare=prepare)) as server:
-        assert kind.answers(server.url)
+    with use(tmp_path, replace(VALKEY, prepare=prepare)) as server:
+        assert VALKEY.answers(server.url)
 
 
 def test_a_server_that_never_answers_is_an_error_and_is_stopped(tmp_path: Path) -> None:

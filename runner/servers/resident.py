@@ -66,7 +66,7 @@ class Resident:
         self.folder = folder
         self.kind = kind
         self.url = ""
-        self._log_from = 0  # what the log held before this start
+        self._log_from = 0  # what the log held before this process started the server
 
     def ensure(self) -> str:
         """Start the server unless it answers; returns its URL, which may differ from the last one.
@@ -92,8 +92,7 @@ class Resident:
         One that ends before it answers is started again: somebody may have killed it.
         """
         deadline_s = time.monotonic() + self.kind.start_max_s
-        self._log_from = self.log_path.stat().st_size if self.log_path.is_file() else 0
-        launches = 0
+        self._log_from = launches = 0
         while time.monotonic() < deadline_s:
             with _watchdog_lock(self.folder) as lock_fd:
                 if lock_fd is None:
@@ -113,6 +112,7 @@ class Resident:
         _end_orphan(self.folder)
         command = (*_WATCHDOG, str(self.folder), str(lock_fd), *self.kind.prepare(self.folder))
         with _open_log(self.log_path) as log:
+            self._log_from = os.fstat(log).st_size
             try:
                 subprocess.run(  # noqa: S603 - this interpreter, and a command line of ours
                     command,
@@ -129,7 +129,8 @@ class Resident:
                 raise self._failure(f"could not be started ({error})") from error
 
     def _failure(self, what: str) -> RoadError:
-        told = _log_since(self.log_path, self._log_from)
+        log = self.log_path.read_bytes() if self.log_path.is_file() else b""
+        told = log[self._log_from :].decode(errors="replace").strip()
         if told:
             last = f"ends with: {told.splitlines()[-1]}"
         else:
@@ -238,13 +239,6 @@ def _open_log(path: Path) -> Iterator[int]:
         if os.fstat(log_fd).st_size > _LOG_KEPT_BYTES:
             os.ftruncate(log_fd, 0)
         yield log_fd
-
-
-def _log_since(path: Path, start: int) -> str:
-    """What was logged after `start`; all of it when the log has begun anew meanwhile."""
-    log = path.read_bytes() if path.is_file() else b""
-    new = log[start:] if len(log) >= start else log
-    return new.decode(errors="replace").strip()
 
 
 def _server_env() -> dict[str, str]:

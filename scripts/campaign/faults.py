@@ -196,7 +196,7 @@ def fill_disk(home: TorturedHome) -> Injected | None:
 
     One that is just starting would only say so and end, as it should.
     """
-    victim = home.some_worker_at_work()
+    victim = home.some_worker(at_work=True)
     if victim is None:
         return None
     process = psutil.Process(victim.pid)

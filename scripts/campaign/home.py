@@ -198,19 +198,15 @@ class TorturedHome:
                 stderr=log,
             )
 
-    def some_worker(self) -> "subprocess.Popen[bytes] | None":
-        """A worker that runs."""
-        running = self._running()
-        return self.rng.choice(running) if running else None
-
-    def _running(self) -> "list[subprocess.Popen[bytes]]":
-        return [one for one in self.workers if one.poll() is None and one.pid not in self.stopped]
-
-    def some_worker_at_work(self) -> "subprocess.Popen[bytes] | None":
-        """A worker that runs and has entered itself in the ledger."""
-        with self.ledger.snapshot() as connection:
-            begun = set(connection.execute(select(worker.c.pid)).scalars())
-        running = [one for one in self._running() if one.pid in begun]
+    def some_worker(self, *, at_work: bool = False) -> "subprocess.Popen[bytes] | None":
+        """A worker that runs; `at_work`: and has entered itself in the ledger."""
+        running = [
+            one for one in self.workers if one.poll() is None and one.pid not in self.stopped
+        ]
+        if at_work:
+            with self.ledger.snapshot() as connection:
+                begun = set(connection.execute(select(worker.c.pid)).scalars())
+            running = [one for one in running if one.pid in begun]
         return self.rng.choice(running) if running else None
 
     def calls_in_flight(self, pids: Collection[int]) -> list[InFlight]:
